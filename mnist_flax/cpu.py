@@ -1,0 +1,254 @@
+"""Makes any model train fast on CPU, by rewriting its jaxpr before it is differentiated.
+
+The trap: on CPU, a convolution's gradients are 10-200 times slower inside `lax.scan`, `fori_loop`
+or `while_loop` than outside. Autodiff writes them as convolutions with permuted dimensions, and
+the XLA pass that restores the order of the fast kernels (ConvCanonicalization) visits only the
+entry computation, never the body of a loop (jax issue 12868). And the gradient of `nn.max_pool`
+(select_and_scatter) is slow on CPU everywhere.
+
+The fix: `rewrite(fn)` evaluates the equations of fn as they are, but with gradients of our own:
+a convolution's are two *forward* convolutions in the canonical order (NHWC images, HWIO
+kernels), a max-pool's a sum of strided slices. The model stays plain linen, its parameter tree
+untouched. Values are equal to the bit, gradients to float32 rounding; tied maxima too, where the
+first one of the window gets the whole gradient.
+
+FIGURES
+
+What it costs: no forward-mode derivatives (`jax.jvp`, `jax.hessian`) through such equations.
+What it leaves alone: convolutions that `slow_convolutions` lists. On a GPU or TPU plain autodiff
+is right: see `for_backend`.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, primitives
+
+# Each position in a pooling window costs a slice; with more, compiling would take too long.
+MAX_POOL_POSITIONS = 64
+
+
+def rewrite(fn: Callable) -> Callable:
+    """Returns a function with fn's signature and values, and gradients that are fast on CPU.
+
+    fn is pure and takes pytrees of arrays, of any structure (None and typed keys included); what
+    is static (`train=True`) it closes over. Each call traces it anew: call it inside `jit`.
+
+        logits, updates = cpu.rewrite(lambda params, x: model.apply(...))(params, x)
+    """
+
+    @functools.wraps(fn)
+    def rewritten(*args: Any, **kwargs: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+        outputs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
+        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+    return rewritten
+
+
+def for_backend(fn: Callable, backend: str | None = None) -> Callable:
+    """Returns `rewrite(fn)` for "cpu" and fn itself for others; by default for JAX's own."""
+    return rewrite(fn) if (backend or jax.default_backend()) == "cpu" else fn
+
+
+def slow_convolutions(fn: Callable, *args: Any) -> list[str]:
+    """Describes each convolution of fn that `rewrite` leaves alone: slow in a loop on CPU.
+
+    Args are arrays or `jax.ShapeDtypeStruct`s; nothing is computed. A line reads
+    'convolution 3x3, 8 to 16 channels, in CNN/Conv_1: inside scan'.
+    """
+    return list(_left_alone(jax.make_jaxpr(fn)(*args).jaxpr, scope="", hidden_in=""))
+
+
+def _evaluate(jaxpr: Jaxpr, consts: list[Any], args: list[Any]) -> list[Any]:
+    """`jax.core.eval_jaxpr`, with the equations that we can do better replaced."""
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    env: dict[Any, Any] = dict(zip(inputs, [*consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        # The scope keeps the layers' names in profiles and in the compiled program.
+        with eqn.ctx.manager, jax.named_scope(str(eqn.source_info.name_stack)):
+            outputs = _evaluate_equation(eqn, [read(atom) for atom in eqn.invars])
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _evaluate_equation(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
+    replacement = _replacement(eqn)
+    if replacement is not None:
+        return [replacement(*args)]
+    body = _called(eqn)
+    if body is not None and _worth_entering(body.jaxpr):
+        return _evaluate(body.jaxpr, body.consts, args)
+    # get_bind_params gives custom_jvp and custom_vjp calls back the rules that they came with.
+    outputs = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
+    return outputs if eqn.primitive.multiple_results else [outputs]
+
+
+def _replacement(eqn: JaxprEqn) -> Callable | None:
+    if eqn.primitive is primitives.conv_general_dilated_p and not _obstacle(eqn):
+        return _convolution(eqn)
+    if eqn.primitive is primitives.reduce_window_max_p and _is_plain_max_pool(eqn):
+        return _max_pool(eqn)
+    return None
+
+
+def _called(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """The body of a plain call, which can be written out in place. Loops and remat are not."""
+    if eqn.primitive is primitives.call_p:
+        return ClosedJaxpr(eqn.params["call_jaxpr"], [])
+    names = {primitives.jit_p: "jaxpr", primitives.closed_call_p: "call_jaxpr"}
+    return eqn.params[names[eqn.primitive]] if eqn.primitive in names else None
+
+
+def _worth_entering(jaxpr: Jaxpr) -> bool:
+    bodies = [body.jaxpr for eqn in jaxpr.eqns if (body := _called(eqn)) is not None]
+    return any(map(_replacement, jaxpr.eqns)) or any(map(_worth_entering, bodies))
+
+
+def _left_alone(jaxpr: Jaxpr, scope: str, hidden_in: str) -> Iterator[str]:
+    for eqn in jaxpr.eqns:
+        name = "/".join(filter(None, [scope, str(eqn.source_info.name_stack)]))
+        if eqn.primitive is primitives.conv_general_dilated_p:
+            reason = f"inside {hidden_in}" if hidden_in else _obstacle(eqn)
+            if reason:
+                yield f"{_describe(eqn)}, in {name or 'no named layer'}: {reason}"
+        inner = hidden_in or ("" if _called(eqn) else eqn.primitive.name)
+        for body in jaxprs_in_params(eqn.params):
+            yield from _left_alone(body, name, inner)
+
+
+def _describe(eqn: JaxprEqn) -> str:
+    dims, (x, w, _) = eqn.params["dimension_numbers"], _arrays(eqn)
+    size = "x".join(str(w.shape[axis]) for axis in dims.rhs_spec[2:])
+    channels = x.shape[dims.lhs_spec[1]], w.shape[dims.rhs_spec[0]]
+    return f"convolution {size}, {channels[0]} to {channels[1]} channels"
+
+
+def _arrays(eqn: JaxprEqn) -> tuple[Any, ...]:
+    """What goes in and comes out, as abstract arrays with shape and dtype."""
+    return tuple(atom.aval for atom in [*eqn.invars, *eqn.outvars])
+
+
+def _obstacle(eqn: JaxprEqn) -> str:
+    """Why this convolution cannot be replaced, or ''."""
+    p, (x, w, y) = eqn.params, _arrays(eqn)
+    last, spatial = x.ndim - 1, range(1, x.ndim - 1)
+    images, kernels = (0, last, *spatial), (last, last - 1, *range(last - 1))
+    if tuple(p["dimension_numbers"]) != (images, kernels, images):
+        return "its channels do not come last"
+    if p["batch_group_count"] > 1:
+        return "grouped over the batch"
+    if not x.dtype == w.dtype == y.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        return f"{x.dtype} images, {w.dtype} kernel, {y.dtype} result"
+    if 0 in y.shape or p.get("out_sharding") is not None:
+        return "an empty result, or one with a sharding of its own"
+    return ""
+
+
+def _convolution(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
+    """The same convolution, with gradients that are canonical convolutions themselves."""
+    forward = functools.partial(eqn.primitive.bind, **eqn.params)
+
+    def backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+        x, w = residuals
+        for_input, for_kernel = _gradient_paddings(eqn.params, x, w, dy)
+        if w.shape[-2] == 1 and eqn.params["feature_group_count"] > 1:
+            # Depthwise: XLA's generic loop beats its fast kernels here (2 ms against 37).
+            (dx,) = jax.linear_transpose(lambda x: forward(x, w), x)(dy)
+        else:
+            dx = _input_gradient(eqn.params, w, dy, for_input)
+        return dx, _kernel_gradient(eqn.params, x, dy, for_kernel)
+
+    convolve = jax.custom_vjp(forward)
+    convolve.defvjp(lambda x, w: (forward(x, w), (x, w)), backward)
+    return convolve
+
+
+def _canonical(p: dict[str, Any]) -> Callable[..., Array]:
+    names = ("dimension_numbers", "feature_group_count", "precision")
+    return functools.partial(lax.conv_general_dilated, **{name: p[name] for name in names})
+
+
+def _input_gradient(p: dict[str, Any], w: Array, dy: Array, padding: list) -> Array:
+    """Convolves dy [N,H',W',O] with the kernel [h,w,I/G,O] turned around: gives [N,H,W,I].
+
+    Strides and the image's dilation change places: as lhs_dilation, strides are up to 1.5 times
+    faster than zeros written between the rows of dy.
+    """
+    groups, spatial = p["feature_group_count"], range(w.ndim - 2)
+    w = jnp.flip(w, spatial).reshape(*w.shape[:-1], groups, -1)  # [h,w,I/G,G,O/G]
+    w = jnp.swapaxes(w, -3, -1)  # [h,w,O/G,G,I/G]
+    w = w.reshape(*w.shape[:-2], -1)
+    dilations = p["window_strides"], p["rhs_dilation"]
+    return _canonical(p)(dy, w, p["lhs_dilation"], padding, *dilations)
+
+
+def _kernel_gradient(p: dict[str, Any], x: Array, dy: Array, padding: list) -> Array:
+    """Convolves x [N,H,W,I] with dy [N,H',W',O], the batch as their channels: gives [h,w,I/G,O].
+
+    Strides and the kernel's dilation change places.
+    """
+    x = x.reshape(*x.shape[:-1], p["feature_group_count"], -1)  # [N,H,W,G,I/G]
+    x = jnp.moveaxis(x, (-1, 0), (0, -1))  # [I/G,H,W,G,N]
+    x = x.reshape(*x.shape[:-2], -1)
+    dilations = p["lhs_dilation"], p["window_strides"]
+    dw = _canonical(p)(x, jnp.moveaxis(dy, 0, -2), p["rhs_dilation"], padding, *dilations)
+    return jnp.moveaxis(dw, 0, -2)
+
+
+def _gradient_paddings(p: dict[str, Any], x: Array, w: Array, dy: Array) -> tuple[list, list]:
+    """The paddings of the input's and of the kernel's gradient, per spatial axis."""
+    for_input, for_kernel = [], []
+    for axis, (low, high) in enumerate(p["padding"]):
+        image = (x.shape[axis + 1] - 1) * p["lhs_dilation"][axis] + 1
+        kernel = (w.shape[axis] - 1) * p["rhs_dilation"][axis] + 1
+        reached = (dy.shape[axis + 1] - 1) * p["window_strides"][axis] + kernel
+        unused = low + image + high - reached  # last rows, which no stride reaches
+        for_input.append((kernel - 1 - low, kernel - 1 - high + unused))
+        for_kernel.append((low, high - unused))
+    return for_input, for_kernel
+
+
+def _is_plain_max_pool(eqn: JaxprEqn) -> bool:
+    p, (x, y) = eqn.params, _arrays(eqn)
+    few_positions = math.prod(p["window_dimensions"]) <= MAX_POOL_POSITIONS
+    undilated = {*p["base_dilation"], *p["window_dilation"]} == {1}
+    return (
+        few_positions and undilated and 0 not in y.shape and jnp.issubdtype(x.dtype, jnp.floating)
+    )
+
+
+def _max_pool(eqn: JaxprEqn) -> Callable[[Array], Array]:
+    """The same max-pool; backward, one strided slice for each position in the window."""
+    forward = functools.partial(eqn.primitive.bind, **eqn.params)
+    strides, padding = eqn.params["window_strides"], eqn.params["padding"]
+
+    def backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array]:
+        x, y = residuals
+        zero, lowest = jnp.zeros((), x.dtype), jnp.array(-jnp.inf, x.dtype)
+        padded = lax.pad(x, lowest, [(low, high, 0) for low, high in padding])
+        dx, given = jnp.zeros_like(x), jnp.zeros(y.shape, bool)
+        for start in itertools.product(*map(range, eqn.params["window_dimensions"])):
+            stop = [i + (n - 1) * s + 1 for i, n, s in zip(start, y.shape, strides, strict=True)]
+            # A NaN equals nothing, so its window gets no gradient; the loss is NaN already.
+            hit = (lax.slice(padded, start, stop, strides) == y) & ~given
+            given |= hit
+            before = [i - low for i, (low, _) in zip(start, padding, strict=True)]
+            after = [low + n - i for i, n, (low, _) in zip(stop, x.shape, padding, strict=True)]
+            edges = [(b, a, s - 1) for b, a, s in zip(before, after, strides, strict=True)]
+            dx += lax.pad(jnp.where(hit, dy, zero), zero, edges)
+        return (dx,)
+
+    pool = jax.custom_vjp(forward)
+    pool.defvjp(lambda x: (y := forward(x), (x, y)), backward)
+    return pool

@@ -1,0 +1,117 @@
+"""Where images come from: `load(config.data)` finds the data and returns a Dataset.
+
+The order of search: the sample, when it is asked for by name; in `data_dir` the four IDX files;
+folders of pictures; a prepared TFDS directory; our own preparation by download; and for 'mnist'
+the fallback that the config names. NumPy only, and light to import: what is heavy is imported by
+the source that needs it.
+"""
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mnist_flax.data import folder, idx, sample, tfds_source
+from mnist_flax.data.dataset import CLASS_NAMES, Dataset, Split, make_dataset, parse_split
+from mnist_flax.data.download import Unavailable
+from mnist_flax.errors import UsageError, UserError
+
+__all__ = ["FALLBACKS", "KNOWN_NAMES", "Dataset", "Split", "check", "config_faults", "load"]
+
+KNOWN_NAMES = (*CLASS_NAMES, sample.NAME)
+FALLBACKS = (sample.NAME, "none")
+
+_OWN_DATA = "the four IDX files, or pictures in train/<class>/ and test/<class>/"
+
+
+def config_faults(config_data: Any) -> list[str]:
+    """Returns one line for each field of `config.data` that is wrong whatever the data is."""
+    faults = []
+    for field in ("train_split", "eval_split"):
+        try:
+            parse_split(getattr(config_data, field), f"config.data.{field}")
+        except UsageError as error:
+            faults.append(str(error))
+    if config_data.fallback not in FALLBACKS:
+        allowed = " or ".join(repr(name) for name in FALLBACKS)
+        faults.append(f"config.data.fallback={config_data.fallback!r}: allowed is {allowed}.")
+    if not config_data.name:
+        faults.append(f"config.data.name is empty: known are {', '.join(KNOWN_NAMES)}.")
+    if config_data.data_dir == "":
+        faults.append("config.data.data_dir is empty: give a directory or leave the field out.")
+    return faults
+
+
+def check(config_data: Any) -> None:
+    """Raises UsageError, one line for each wrong field of `config.data`, before data is loaded."""
+    faults = config_faults(config_data)
+    if faults:
+        raise UsageError("\n".join(faults))
+
+
+def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
+    """Finds the dataset that `config.data` asks for and cuts it into train and eval.
+
+    Reads the fields `name`, `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
+    `train_split`, `eval_split` and `fallback`. `report` gets a line before a download and a
+    preparation, which take their time; what the user must see afterwards is in `Dataset.notes`.
+
+    Raises UsageError for wrong fields and UserError for data that is missing or faulty.
+    """
+    check(config_data)
+    splits = config_data.train_split, config_data.eval_split
+    name = config_data.name
+    if name == sample.NAME:
+        return make_dataset(name, sample.read_sample(), *splits)
+    data_dir = _data_dir(config_data.data_dir)
+    raw = idx.read_directory(data_dir, name) or folder.read_directory(data_dir)
+    notes: tuple[str, ...] = ()
+    if raw is None:
+        raw, notes = tfds_source.read_prepared(name, data_dir)
+    if raw is None and name not in CLASS_NAMES:
+        raise UsageError(_unknown(name, data_dir, notes))
+    if raw is None:
+        try:
+            raw = tfds_source.prepare(name, data_dir, report)
+        except Unavailable as reason:
+            return _fall_back(config_data, data_dir, str(reason), notes)
+    return make_dataset(name, replace(raw, notes=raw.notes + notes), *splits)
+
+
+def _data_dir(given: str | None) -> Path:
+    if given is None:
+        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    data_dir = Path(given).expanduser()
+    if not data_dir.is_dir():
+        # Not created: a typing error would download the data into a new place.
+        what = "is a file, not a directory" if data_dir.exists() else "does not exist"
+        todo = f"holding {_OWN_DATA}, or create it for a download"
+        raise UserError(f"config.data.data_dir={given!r} {what}: give one {todo}.")
+    return data_dir
+
+
+def _unknown(name: str, data_dir: Path, notes: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, KNOWN_NAMES, 1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    known = f"Known: {', '.join(KNOWN_NAMES)}.{meant}"
+    own = f"Data of your own: point config.data.data_dir at {_OWN_DATA}."
+    where = f"config.data.name={name!r}: not known, and {data_dir} holds no such data."
+    return " ".join((where, known, own, *notes))
+
+
+def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, ...]) -> Dataset:
+    name, missing = config_data.name, f"no {config_data.name} in {data_dir} and {reason}"
+    if name != "mnist" or config_data.fallback == "none":
+        todo = f"Point config.data.data_dir at {_OWN_DATA}."
+        raise UserError(" ".join((f"There is {missing}.", todo, *notes)))
+    asked = (config_data.train_split, "train"), (config_data.eval_split, "test")
+    ignored = [repr(split) for split, default in asked if split != default]
+    raw = sample.read_sample()
+    counts = [f"{len(split.labels):,}" for split in raw.splits.values()]
+    note = f"training on the {sample.NAME}: {counts[0]} digits, evaluating on {counts[1]}"
+    if ignored:
+        note += f"; split {' and '.join(ignored)} ignored"
+    notes += (f"Fallback: {missing}: {note}.",)
+    return make_dataset(sample.NAME, replace(raw, notes=notes), "train", "test")

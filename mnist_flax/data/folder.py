@@ -1,0 +1,160 @@
+"""A user's own pictures: `train/<class>/*.png` and `test/<class>/*.png` (or .jpg, .jpeg).
+
+The only importer of Pillow among the sources, where it is used.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_flax.data.dataset import Raw, Split
+from mnist_flax.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+_LITTER = ("thumbs.db", "desktop.ini")  # what Windows leaves; names with a dot are hidden anyway
+
+
+def read_directory(directory: Path) -> Raw | None:
+    """Reads `train/<class>/*` and, where it is there, `test/<class>/*`: uint8 [N, H, W, C].
+
+    The classes are the folders of train, sorted, as numbers when all are whole numbers; their
+    pictures follow class by class, by name, the same on every machine. So a slice such as
+    `train[:100]` holds few classes, and training needs `shuffle`. All pictures have one size
+    and are all grey (C = 1) or all colour (C = 3), see `pixels`. Hidden files are ignored.
+
+    Returns None without a folder `train`; raises UserError, naming the file, otherwise.
+    """
+    if not (directory / "train").is_dir():
+        return None
+    train = _class_folders(directory / "train")
+    class_names = sorted(train, key=_class_order(list(train)))
+    splits, first = {}, None
+    for split in ("train", "test"):
+        if not (directory / split).is_dir():
+            continue
+        folders = _class_folders(directory / split)
+        unknown = sorted(set(folders) - set(train))
+        if unknown:
+            raise UserError(f"{folders[unknown[0]]}: train has no class {unknown[0]!r}.")
+        pictures = [
+            (path, label)
+            for label, name in enumerate(class_names)
+            if name in folders
+            for path in _pictures(folders[name])
+        ]
+        first = first or pictures[0][0]
+        splits[split] = _read(pictures, first)
+    return Raw(splits, tuple(class_names), f"picture folders in {directory}")
+
+
+def _class_order(names: list[str]) -> Callable[[str], tuple[int, str]] | None:
+    if all(name.isdecimal() for name in names):
+        return lambda name: (int(name), name)
+    return None
+
+
+def _visible(folder: Path) -> list[Path]:
+    paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    return [p for p in paths if not p.name.startswith(".") and p.name.lower() not in _LITTER]
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    paths = _visible(folder)
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path}: want one folder for each class here, with pictures inside.")
+    if not paths:
+        raise UserError(f"{folder} is empty: want one folder for each class, with pictures inside.")
+    return {path.name: path for path in paths}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    paths = _visible(folder)
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            raise UserError(f"{path} is not a picture: want {', '.join(SUFFIXES)}. Move it away.")
+    if not paths:
+        raise UserError(f"{folder} holds no pictures: want {', '.join(SUFFIXES)}.")
+    return paths
+
+
+def _read(pictures: list[tuple[Path, int]], first: Path) -> Split:
+    expected = read_picture(first)
+    images = np.empty((len(pictures), *expected.shape), np.uint8)
+    for index, (path, _) in enumerate(pictures):
+        image = read_picture(path)
+        if image.shape != expected.shape:
+            got, want = _describe(image), _describe(expected)
+            raise UserError(f"{path} is {got}, but {first} is {want}: all must be alike.")
+        images[index] = image
+    return Split(images, np.array([label for _, label in pictures], np.int32))
+
+
+def _describe(image: np.ndarray) -> str:
+    height, width, channels = image.shape
+    return f"{width}x{height} {'grey' if channels == 1 else 'colour'}"
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Returns a PNG or JPEG file as uint8 [H, W, C]; UserError, naming the file, if it is none."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # A small file that unpacks into gigabytes: Pillow only warns up to twice its limit.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                return pixels(image)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}.") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise UserError(f"{path} unpacks into too large a picture to be one of a set.") from None
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+        raise UserError(f"{path} cannot be read as a picture: {error}") from None
+
+
+def pixels(image: "Image.Image") -> np.ndarray:
+    """Returns a picture as uint8 [H, W, 1] when grey or black-and-white (0, 255), else [H, W, 3].
+
+    A palette is resolved to colour. An alpha channel is dropped where it is opaque all over;
+    raises ValueError where it is not, and for more than 8 bits or other colour models.
+    """
+    mode = image.mode
+    if mode in ("L", "P", "RGB") and "transparency" in image.info:
+        image = image.convert("LA" if mode == "L" else "RGBA")
+    elif mode in ("1", "P"):
+        image = image.convert("L" if mode == "1" else "RGB")
+    if image.mode in ("LA", "RGBA"):
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise ValueError("it is transparent in places: flatten it onto a background first")
+        image = image.convert(image.mode[:-1])
+    if image.mode not in ("L", "RGB"):
+        raise ValueError(f"its mode is {mode}; want 8-bit grey (L) or colour (RGB)")
+    array = np.asarray(image)
+    return array[..., np.newaxis] if array.ndim == 2 else array
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Returns the bytes of a PNG or JPEG picture as uint8 [H, W, C].
+
+    Raises OSError or SyntaxError for damaged bytes, ValueError as `pixels` does.
+    """
+    from PIL import Image
+
+    return pixels(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")))
+
+
+def encode(image: np.ndarray) -> bytes:
+    """Returns a picture, uint8 [H, W, C] with C = 1 or 3, as the bytes of a PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,155 @@
+"""IDX files, the format that MNIST is published in: bytes to arrays and back. Never downloads.
+
+The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension
+as four bytes (big endian), then the elements, the last dimension running fastest.
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from mnist_flax.data.dataset import CLASS_NAMES, Raw, Split
+from mnist_flax.errors import UserError
+
+# The names under which MNIST and the datasets modelled on it are published.
+STEMS = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+LARGEST = 4 * 2**30  # bytes; a header that promises more is taken for damage
+_CHUNK = 2**20
+_AGAIN = "Copy or download it again."
+
+
+def read_directory(directory: Path, name: str) -> Raw | None:
+    """Reads the four usual files, plain or gzipped: images uint8 [N, H, W, 1], labels int32 [N].
+
+    Each may also be spelled with a dot (`train-images.idx3-ubyte`); a plain file is preferred to
+    its gzipped twin. Returns None where none of the four is there; raises UserError for a part
+    of them and for anything wrong inside them.
+    """
+    stems = [stem for pair in STEMS.values() for stem in pair]
+    found = {stem: path for stem in stems if (path := _find(directory, stem))}
+    if not found:
+        return None
+    missing = [f"{stem}[.gz]" for stem in stems if stem not in found]
+    if missing:
+        raise UserError(f"{directory} holds IDX files, but lacks {', '.join(missing)}.")
+    splits = {
+        split: read_pair(found[images], found[labels]) for split, (images, labels) in STEMS.items()
+    }
+    highest = max(int(split.labels.max()) for split in splits.values())
+    class_names = CLASS_NAMES.get(name) or tuple(str(label) for label in range(highest + 1))
+    return Raw(splits, class_names, f"IDX files in {directory}")
+
+
+def _find(directory: Path, stem: str) -> Path | None:
+    names = [stem + end for stem in (stem, stem.replace("-idx", ".idx")) for end in ("", ".gz")]
+    return next((directory / name for name in names if (directory / name).is_file()), None)
+
+
+def read_pair(images_path: Path, labels_path: Path) -> Split:
+    """Reads a file of images and its file of labels: images uint8 [N, H, W, 1], labels int32 [N].
+
+    Raises UserError where either is faulty or the two do not belong together.
+    """
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim == 1 and labels.ndim == 3:
+        raise UserError(f"{images_path} holds labels, {labels_path} holds images: swapped?")
+    for path, array, ndim, what in (
+        (images_path, images, 3, "images"),
+        (labels_path, labels, 1, "labels"),
+    ):
+        if array.ndim != ndim:
+            got = f"{array.ndim} dimensions {list(array.shape)}"
+            raise UserError(f"{path} has {got}, but {what} have {ndim}.")
+        if array.size == 0:
+            raise UserError(f"{path} holds no {what}: its shape is {list(array.shape)}.")
+    if len(images) != len(labels):
+        counts = f"{len(images):,} images, {labels_path.name} {len(labels):,} labels"
+        raise UserError(f"{images_path} holds {counts}: they do not belong together.")
+    return Split(images[..., np.newaxis], labels.astype(np.int32))
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Returns the uint8 array in an IDX file, plain or gzipped (known by content, not by name).
+
+    Memory is bounded by what the header promises, at most LARGEST, so that a small file cannot
+    unpack into a huge one. Raises UserError, naming the file, for anything that is not exactly
+    one whole IDX array of unsigned bytes.
+    """
+    path = Path(path)
+    try:
+        with _open(path) as file:
+            shape = _read_header(file, path)
+            size = math.prod(shape)
+            data = bytearray()
+            # One byte more than promised: shows trailing bytes, and has gzip check its CRC.
+            while chunk := file.read(min(_CHUNK, size + 1 - len(data))):
+                data += chunk
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except EOFError:
+        raise UserError(f"{path} is cut short: its gzip stream has no end. {_AGAIN}") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged: {error}. {_AGAIN}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(data) < size:
+        got = f"ends after {len(data):,} of the {size:,} bytes its header promises"
+        raise UserError(f"{path} is cut short: it {got} {list(shape)}. {_AGAIN}")
+    if len(data) > size:
+        raise UserError(
+            f"{path} goes on after the {size:,} bytes its header promises {list(shape)}."
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as file:
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            yield file
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[3] == 0:
+        want = "00 00 08 and the number of dimensions"
+        raise UserError(
+            f"{path} is not an IDX file: it begins with {magic.hex(' ')!r}, not {want}."
+        )
+    if magic[2] != 8:
+        raise UserError(f"{path} holds type 0x{magic[2]:02x}; only 0x08 (unsigned byte) is read.")
+    ndim = magic[3]
+    dimensions = file.read(4 * ndim)
+    if len(dimensions) < 4 * ndim:
+        raise UserError(f"{path} is cut short, inside its header. {_AGAIN}")
+    shape = struct.unpack(f">{ndim}I", dimensions)
+    if math.prod(shape) > LARGEST:
+        raise UserError(f"{path}: its header promises {list(shape)}, more than {LARGEST:,} bytes.")
+    return shape
+
+
+def write_idx(path: str | Path, array: np.ndarray) -> None:
+    """Writes a uint8 array as an IDX file, gzipped when the name ends in .gz.
+
+    Equal arrays give equal bytes. Raises ValueError for another dtype or no dimension.
+    """
+    if array.dtype != np.uint8 or array.ndim == 0:
+        raise ValueError(f"an IDX file takes uint8 [N, ...], got {array.dtype} {array.shape}")
+    header = struct.pack(f">2xBB{array.ndim}I", 8, array.ndim, *array.shape)
+    data = header + array.tobytes()
+    path = Path(path)
+    # mtime=0: a time stamp would give the same array another checksum each time.
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

@@ -1,0 +1,78 @@
+"""How well a network does on a split: every image, counted once."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mnist_flax.data.dataset import Split
+from mnist_flax.inference import Restored
+from mnist_flax.metrics import Metrics
+from mnist_flax.state import TrainState
+from mnist_flax.steps import make_eval_batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over all images of a split.
+
+    Attributes:
+      loss: softmax cross-entropy in nats.
+      accuracy: the share of images whose most probable class is their label.
+      examples: how many images.
+      seconds: how long it took.
+    """
+
+    loss: float
+    accuracy: float
+    examples: int
+    seconds: float
+
+
+def evaluate(
+    eval_batch: Callable[[TrainState, jax.Array], Metrics],
+    state: TrainState,
+    num_examples: int,
+    batch_size: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Evaluates batch by batch, the last one padded and masked.
+
+    Args:
+      eval_batch: (state, index) -> Metrics of the index-th batch, of this batch_size.
+      state: its parameters and running statistics are used.
+      num_examples: images in the split.
+      batch_size: any; it need not divide num_examples.
+      should_stop: asked after every batch.
+
+    Returns:
+      The means, or None when it was stopped before the end.
+    """
+    started = time.perf_counter()
+    total = Metrics.empty()
+    for index in range(math.ceil(num_examples / batch_size)):
+        total = total.merge(eval_batch(state, jnp.int32(index)))
+        # Without this wait all batches are queued at once, and a stop is seen when all are done.
+        jax.block_until_ready(total)
+        if should_stop():
+            return None
+    seconds = time.perf_counter() - started
+    return Evaluation(**total.compute(), examples=int(total.count), seconds=seconds)
+
+
+def evaluate_restored(restored: Restored, split: Split) -> Evaluation:
+    """Evaluates a restored network on all images of a split."""
+    images, labels = jax.device_put((split.images, split.labels))
+    batch_size = min(restored.config.batch_size, len(labels))
+    eval_batch = jax.jit(make_eval_batch(restored.model, batch_size))
+    result = evaluate(
+        lambda state, index: eval_batch(state, images, labels, index),
+        restored.state,
+        len(labels),
+        batch_size,
+    )
+    assert result is not None  # nothing stops it
+    return result

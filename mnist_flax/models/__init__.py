@@ -1,0 +1,69 @@
+"""Models by name.
+
+A model is a linen module whose `__call__(images, *, train=False)` takes float32 [B, H, W, C] in
+[0, 1] and returns logits [B, num_classes]. With train=True it may draw from the 'dropout' rng and
+update 'batch_stats'. One family a file, in plain nn.Conv, nn.max_pool, nn.Dense: cpu.py makes them
+fast.
+"""
+
+import dataclasses
+import inspect
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mnist_flax import registry
+from mnist_flax.errors import UsageError
+
+MODELS = {"tutorial": "mnist_flax.models.tutorial:Tutorial"}
+
+
+def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
+    """Builds the module that config.model names; its other fields are the module's own.
+
+    Args:
+      config: the model section: `name`, and fields of that module.
+      num_classes: passed on if the module has a field of this name.
+
+    Raises:
+      UsageError: an unknown name, something that is no linen module, or fields that it lacks.
+    """
+    cls = registry.resolve(config.name, MODELS, "config.model.name")
+    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
+        raise UsageError(f"config.model.name={config.name!r}: {cls!r} is not a linen module class.")
+    known = {field.name for field in dataclasses.fields(cls)} - {"parent", "name"}
+    fields = {key: value for key, value in config.items() if key != "name"}
+    if unknown := sorted(fields.keys() - known):
+        raise UsageError(
+            f"config.model.{unknown[0]}: {config.name!r} has no such field."
+            f"{registry.nearest(unknown[0], known)} It has: {', '.join(sorted(known)) or 'none'}."
+        )
+    if "num_classes" in known:
+        fields.setdefault("num_classes", num_classes)
+    try:
+        return cls(**fields)
+    except TypeError as error:  # a field without a default that the config does not give
+        raise UsageError(f"config.model.name={config.name!r}: {error}") from error
+
+
+def summary(model: nn.Module, image_shape: tuple[int, ...], width: int = 100) -> str:
+    """Returns linen's table of the layers, their output shapes and parameters, for one image.
+
+    Args:
+      model: a linen module.
+      image_shape: (H, W, C).
+      width: columns; what does not fit is folded.
+    """
+    from rich import box  # flax prints its table with rich
+
+    table = model.tabulate(
+        jax.random.key(0),
+        jnp.zeros((1, *image_shape), jnp.float32),
+        depth=1,
+        console_kwargs={"width": width, "force_terminal": False},
+        table_kwargs={"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)},
+        column_kwargs={"overflow": "fold"},
+    )
+    return "\n".join(line.rstrip() for line in table.splitlines() if line.strip())

@@ -1,0 +1,94 @@
+"""What a network says of pictures: files of the user's own, or a whole split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnist_flax.data.dataset import Split
+from mnist_flax.errors import UserError
+from mnist_flax.inference import Restored
+from mnist_flax.pictures import read_pictures
+from mnist_flax.steps import make_predict_batch
+
+
+def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Classifies images batch by batch.
+
+    Args:
+      restored: a network.
+      images: uint8 [N, H, W, C] of the network's shape.
+
+    Returns:
+      {'classes': int32 [N], 'probabilities': float32 [N, K]}.
+    """
+    batch_size = min(restored.config.batch_size, len(images))
+    predict_batch = jax.jit(make_predict_batch(restored.model))
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        missing = batch_size - len(batch)  # one shape for all batches: one compilation
+        padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        result = jax.device_get(predict_batch(restored.state, padded))
+        parts.append({name: values[: len(batch)] for name, values in result.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def predict_files(
+    restored: Restored, files: Sequence[str], *, center: bool
+) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Classifies picture files.
+
+    Args:
+      restored: a network.
+      files: PNG or JPEG.
+      center: whether to find the digit and centre it as MNIST's makers did; see pictures.py.
+
+    Returns:
+      For every file its JSON row {'file', 'classes', 'probabilities'} and the network's input,
+      uint8 [H, W, C].
+
+    Raises:
+      UserError: any file is missing or no picture; all such files are listed.
+    """
+    images = read_pictures(files, center=center, shape=restored.image_shape)
+    result = predict(restored, images)
+    rows = zip(files, result["classes"], result["probabilities"], images, strict=True)
+    return [
+        (
+            {
+                "file": str(file),
+                "classes": int(best),
+                "probabilities": [float(value) for value in values],
+            },
+            image,
+        )
+        for file, best, values, image in rows
+    ]
+
+
+def predict_split(restored: Restored, split: Split, output: Path) -> float:
+    """Writes labels [N], classes [N] and probabilities [N, K] of a whole split as NPZ.
+
+    Returns:
+      The accuracy.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    result = predict(restored, split.images)
+    temporary = output.with_name(output.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:  # an open file, or NumPy would append .npz to the name
+            np.savez(
+                file,
+                labels=split.labels,
+                classes=result["classes"],
+                probabilities=result["probabilities"],
+            )
+        temporary.replace(output)
+    except OSError as error:
+        raise UserError(f"--output={output}: cannot be written ({error.strerror}).") from error
+    return float(np.mean(result["classes"] == split.labels))

@@ -1,0 +1,93 @@
+"""Whether a run may go on from what its workdir holds."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.config import diff, is_harmless
+from mnist_flax.data.dataset import Dataset
+from mnist_flax.environment import environment
+from mnist_flax.errors import UserError
+from mnist_flax.workdir import read_rows, truncate_rows, write_config
+from mnist_flax.writers import Writer
+
+
+def newest_save(
+    checkpoints: Checkpoints, config: ConfigDict, dataset: Dataset, workdir: Path
+) -> dict[str, Any] | None:
+    """Returns the metadata of the newest save if this config and data continue it.
+
+    Returns:
+      The metadata, or None where nothing was saved yet. 'changed' is added: {field: [old, new]}
+      for the fields that changed without harm.
+
+    Raises:
+      UserError: the save belongs to another config or other data; the message lists each field.
+    """
+    steps = checkpoints.steps()
+    if not steps:
+        return None
+    metadata = checkpoints.metadata(steps[-1])
+    changed = diff(metadata["config"], config.to_dict())
+    harmful = {name: pair for name, pair in changed.items() if not is_harmless(name, config)}
+    theirs, ours = metadata["dataset"], describe(dataset)
+    harmful |= {
+        f"the data's {key}": (theirs[key], ours[key])
+        for key in ("name", "source", "fingerprint")
+        if theirs["fingerprint"] != ours["fingerprint"] and theirs[key] != ours[key]
+    }
+    if harmful:
+        rows = "\n".join(f"  {name}: was {old}, now {new}" for name, (old, new) in harmful.items())
+        raise UserError(
+            f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
+            f"Undo the change to go on, or start afresh with --workdir={workdir}-new"
+        )
+    return metadata | {"changed": {name: list(pair) for name, pair in changed.items()}}
+
+
+def open_run(
+    config: ConfigDict,
+    workdir: Path,
+    writer: Writer,
+    dataset: Dataset,
+    saved: dict[str, Any] | None,
+) -> None:
+    """Writes config.json, cuts metrics.jsonl to the save, and says what starts or goes on."""
+    write_config(
+        workdir,
+        {
+            "config": config.to_dict(),
+            "dataset": describe(dataset),
+            "environment": environment(),
+        },
+    )
+    step = saved["step"] if saved else 0
+    lost = bool(read_rows(workdir)) and saved is None
+    truncate_rows(workdir, step if saved else -1, evaluated=bool(saved and saved["evaluated"]))
+    for note in dataset.notes:
+        writer.event(step, "fallback" if dataset.name != config.data.name else "data", note)
+    size = (
+        f"{len(dataset.train.labels):,} images to train, {len(dataset.eval.labels):,} to evaluate"
+    )
+    writer.event(step, "data", f"Data: {dataset.name}, {size}, from {dataset.source}.")
+    if saved:
+        message = f"Resumed at step {step:,} from {workdir}."
+        for name, (old, new) in saved["changed"].items():
+            message += f" config.{name} was {old}, is {new}."
+        writer.event(step, "resumed", message, changed=saved["changed"])
+    else:
+        again = " Nothing of the run before was saved: it starts again." if lost else ""
+        writer.event(step, "started", f"Started in {workdir}.{again}")
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Returns what a checkpoint keeps of the data: enough to recognise them, and to predict."""
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "fingerprint": dataset.fingerprint,
+        "class_names": list(dataset.class_names),
+        "image_shape": list(dataset.train.images.shape[1:]),
+    }

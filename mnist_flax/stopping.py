@@ -1,0 +1,65 @@
+"""SIGTERM and SIGINT: the first asks for an orderly stop, the second leaves at once."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """A context manager that turns the first signal into a flag, which the run polls.
+
+    Python runs its handlers between two bytecodes of the main thread, hence not while XLA compiles
+    or computes; the wake-up descriptor is written by the C handler at the moment of the signal. A
+    thread reads it, so that a second signal ends the process even then.
+    """
+
+    def __init__(self) -> None:
+        self._received: list[int] = []
+        self._read_end, self._write_end = os.pipe()
+
+    def requested(self) -> bool:
+        """Says whether a signal has come."""
+        return bool(self._received)
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The first signal that came, if any."""
+        return signal.Signals(self._received[0]) if self._received else None
+
+    def __enter__(self) -> "StopSignals":
+        """Takes the two signals over; only the main thread may."""
+        os.set_blocking(self._write_end, False)
+        self._old_descriptor = signal.set_wakeup_fd(self._write_end)
+        self._old_handlers = {number: signal.signal(number, _ignore) for number in _SIGNALS}
+        threading.Thread(target=self._watch, name="stop-signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Gives them back."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_descriptor)
+        os.close(self._write_end)  # ends the thread: its read returns nothing
+
+    def _watch(self) -> None:
+        while byte := os.read(self._read_end, 1):
+            if byte[0] not in _SIGNALS:
+                continue
+            if self._received:
+                os._exit(128 + byte[0])
+            self._received.append(byte[0])
+            name = signal.Signals(byte[0]).name
+            os.write(2, f"{name}: saving and leaving; once more leaves at once.\n".encode())
+        os.close(self._read_end)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Replaces Python's own handlers; the wake-up descriptor has told the thread already."""

@@ -1,0 +1,241 @@
+"""train(config, workdir): the run as a sequence of effects around pure, jitted chunks of steps."""
+
+import contextlib
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from mnist_flax import data, resume
+from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.config import validate
+from mnist_flax.data.dataset import Dataset
+from mnist_flax.environment import environment
+from mnist_flax.errors import UserError
+from mnist_flax.evaluation import evaluate
+from mnist_flax.metrics import Metrics
+from mnist_flax.models import create_model, summary
+from mnist_flax.optim import create_optimizer, create_schedule
+from mnist_flax.state import TrainState, create_state
+from mnist_flax.steps import Programs, compile_programs, slow_layers
+from mnist_flax.timetable import Timetable
+from mnist_flax.workdir import locked
+from mnist_flax.writers import Console, Writer
+
+# Where nothing is due, a chunk is cut all the same, so that a stop is seen and the bar moves.
+_CHUNK_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What stays the same from the first step to the last."""
+
+    config: ConfigDict
+    dataset: Dataset
+    times: Timetable
+    learning_rate: optax.Schedule
+    checkpoints: Checkpoints
+    writer: Writer
+    console: Console
+    should_stop: Callable[[], bool]
+
+
+@dataclasses.dataclass
+class _Standing:
+    """Where a run stands: what the host knows without asking the device."""
+
+    first_step: int  # of this process
+    step: int
+    saved_step: int | None  # of the newest save
+    evaluated: bool  # whether the state of `step` was
+    accuracy: float | None  # of the last evaluation
+    best_accuracy: float | None
+    improved: bool = False  # the last evaluation was the best, and is not saved yet
+    row_step: int = 0  # the last row's, or the first of this process
+    row_seconds: float = 0.0  # spent in steps since then
+    steps_per_second: float = 1.0
+
+
+def train(
+    config: ConfigDict, workdir: Path, *, should_stop: Callable[[], bool] = lambda: False
+) -> TrainState:
+    """Trains until the config's last step, or goes on with the run that the workdir holds.
+
+    Whether it was interrupted or not, the same config, data, machine and versions give the same
+    bits in the state and the same rows, times aside.
+
+    Args:
+      config: from a recipe in configs/, after overrides.
+      workdir: is created; workdir.py says what it holds.
+      should_stop: asked after every chunk and every batch of an evaluation. Once it says True, the
+        state is saved and returned.
+
+    Returns:
+      The state at the last step reached.
+
+    Raises:
+      UsageError: a wrong config; every fault at once.
+      UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
+    """
+    check(config)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(workdir))
+        console = stack.enter_context(Console())
+        dataset = data.load(config.data, report=console.say)
+        times = Timetable.from_config(config, len(dataset.train.labels))
+        model = create_model(config.model, len(dataset.class_names))
+        learning_rate = create_schedule(
+            config.schedule, config.optimizer.learning_rate, times.total_steps
+        )
+        optimizer = create_optimizer(config.optimizer, learning_rate)
+        image_shape = dataset.train.images.shape[1:]
+        state = jax.jit(lambda: create_state(model, optimizer, image_shape, config.seed))()
+
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
+        stack.enter_context(contextlib.closing(checkpoints))
+        saved = resume.newest_save(checkpoints, config, dataset, workdir)
+        if saved is not None:
+            state = checkpoints.restore(saved["step"], state)
+        at = _standing(saved, checkpoints.best_accuracy())
+        if at.evaluated and at.step >= times.total_steps:
+            console.say(f"The run in {workdir} is finished: it stands at step {at.step:,}.")
+            return state
+
+        writer = Writer(workdir, console, dataset.name)
+        resume.open_run(config, workdir, writer, dataset, saved)
+        console.say(summary(model, image_shape, shutil.get_terminal_size((100, 24)).columns))
+        for layer in slow_layers(model, state, image_shape):
+            writer.event(at.step, "slow_layer", f"Slow to train on a CPU: {layer}.")
+        programs = compile_programs(config, model, optimizer, state, dataset)
+        console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
+        run = _Run(config, dataset, times, learning_rate, checkpoints, writer, console, should_stop)
+        return _loop(run, at, state, programs)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UsageError with every fault of a config, before any data is loaded."""
+    steps = config.num_steps or 1_000_000  # the real number of an epoch's steps needs the data
+    validate(
+        config,
+        others=(
+            lambda: create_model(config.model, num_classes=10),
+            lambda: create_schedule(config.schedule, config.optimizer.learning_rate, steps),
+            lambda: create_optimizer(config.optimizer, optax.constant_schedule(0.0)),
+            lambda: data.check(config.data),
+        ),
+    )
+
+
+def _loop(run: _Run, at: _Standing, state: TrainState, programs: Programs) -> TrainState:
+    """Row, evaluation, save, chunk: in this order, so that a row is on disk before its save."""
+    run.console.start(at.step, run.times.total_steps)
+    while True:
+        if run.times.row_due(at.step) and at.step > at.first_step:
+            state = _write_row(run, at, state)
+        if run.times.eval_due(at.step) and not at.evaluated:
+            _evaluate(run, at, state, programs)
+        ending = at.step >= run.times.total_steps or run.should_stop()
+        if at.improved or (at.step != at.saved_step and (ending or run.times.save_due(at.step))):
+            _save(run, at, state)
+        if ending:
+            break
+        state = _run_chunk(run, at, state, programs)
+    event = "finished" if at.evaluated and at.step >= run.times.total_steps else "stopped"
+    run.writer.event(at.step, event, f"{event.capitalize()} at step {at.step:,}, which is saved.")
+    for note in run.dataset.notes:
+        run.console.say(note)
+    return state
+
+
+def _run_chunk(run: _Run, at: _Standing, state: TrainState, programs: Programs) -> TrainState:
+    """Runs steps up to the next event, or for about a second."""
+    longest = max(1, int(at.steps_per_second * _CHUNK_SECONDS))
+    count = min(run.times.next_event(at.step) - at.step, longest)
+    order = programs.epoch_order(at.step // run.times.steps_per_epoch)
+    started = time.perf_counter()
+    state = programs.train_chunk(state, order, jnp.int32(count))
+    jax.block_until_ready(state.step)
+    seconds = time.perf_counter() - started
+    at.step, at.evaluated = at.step + count, False
+    at.row_seconds += seconds
+    at.steps_per_second = count / seconds
+    run.console.advance(at.step, at.steps_per_second)
+    return state
+
+
+def _write_row(run: _Run, at: _Standing, state: TrainState) -> TrainState:
+    """Closes the window: writes its means and returns the state with an empty one."""
+    _stop_if_diverged(run, at, state)
+    rate = (at.step - at.row_step) / at.row_seconds
+    run.writer.row(
+        at.step,
+        "train",
+        **state.window.compute(),
+        learning_rate=float(run.learning_rate(at.step - 1)),
+        steps_per_second=rate,
+        images_per_second=rate * run.config.batch_size,
+    )
+    at.row_step, at.row_seconds = at.step, 0.0
+    return state.replace(window=Metrics.empty())
+
+
+def _evaluate(run: _Run, at: _Standing, state: TrainState, programs: Programs) -> None:
+    """Evaluates the state of this step, unless a stop cuts it short."""
+    num_examples = len(run.dataset.eval.labels)
+    result = evaluate(
+        programs.eval_batch, state, num_examples, run.config.batch_size, run.should_stop
+    )
+    if result is None:
+        return
+    run.writer.row(at.step, "eval", **dataclasses.asdict(result))
+    at.evaluated, at.accuracy = True, result.accuracy
+    if at.best_accuracy is None or result.accuracy > at.best_accuracy:
+        at.improved, at.best_accuracy = True, result.accuracy
+
+
+def _save(run: _Run, at: _Standing, state: TrainState) -> None:
+    """Saves the state of this step, as the best if its evaluation was."""
+    _stop_if_diverged(run, at, state)
+    metadata = {
+        "step": at.step,
+        "evaluated": at.evaluated,
+        "accuracy": at.accuracy if at.evaluated else None,
+        "config": run.config.to_dict(),
+        "dataset": resume.describe(run.dataset),
+        "environment": environment(),
+    }
+    run.checkpoints.save(state, metadata, best=at.improved)
+    at.saved_step, at.improved = at.step, False
+
+
+def _stop_if_diverged(run: _Run, at: _Standing, state: TrainState) -> None:
+    """Raises UserError on a loss that is no number, before it is written or saved."""
+    loss_sum = float(state.window.loss_sum)
+    if not math.isfinite(loss_sum):
+        rate = float(run.learning_rate(at.step - 1))
+        raise UserError(
+            f"The loss is {loss_sum} within steps {at.row_step + 1} to {at.step}, at learning rate "
+            f"{rate:g}. Last good save: step {at.saved_step}. Lower "
+            "config.optimizer.learning_rate and start afresh with another --workdir."
+        )
+
+
+def _standing(saved: dict | None, best_accuracy: float | None) -> _Standing:
+    saved = saved or {"step": 0, "evaluated": False, "accuracy": None}
+    step = saved["step"]
+    return _Standing(
+        first_step=step,
+        step=step,
+        saved_step=step if step else None,
+        evaluated=saved["evaluated"],
+        accuracy=saved["accuracy"],
+        best_accuracy=best_accuracy,
+        row_step=step,
+    )

@@ -1,0 +1,138 @@
+"""The folder of a run: who may write in it, and its text files.
+
+config.json      every resolved field, the versions of the stack, the command
+metrics.jsonl    one JSON object a line
+checkpoints/     see checkpoint.py
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mnist_flax.errors import UserError
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Creates the folder and holds it for one process; a killed holder leaves nothing behind.
+
+    Raises:
+      UserError: it is a file, cannot be written, or another process trains in it.
+    """
+    holder = workdir / ".holder"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(workdir / ".lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        who = holder.read_text() if holder.exists() else "another process"
+        raise UserError(
+            f"--workdir={workdir}: {who} trains in it. Wait for it, stop it, "
+            "or name another --workdir."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"--workdir={workdir}: cannot be written ({_reason(error)}). "
+            "Name a folder of yours with --workdir=…"
+        ) from error
+    with lock:
+        lock.release()  # `with` has taken it once more
+        write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, whatever happens in between."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_config(workdir: Path, config: dict[str, Any]) -> None:
+    """Writes config.json."""
+    write_atomic(workdir / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """Reads config.json.
+
+    Raises:
+      UserError: there is none, or it is not what write_config wrote.
+    """
+    path = workdir / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: not found, so no run was started in --workdir={workdir}. "
+            "Train first, or name its folder with --workdir=…"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({_reason(error)}). The config is also in every checkpoint."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise UserError(f"{path}: holds no config. It was not written by this program.")
+    return content
+
+
+def append_row(workdir: Path, row: dict[str, Any]) -> None:
+    """Appends one row to metrics.jsonl; it is on the disk when this returns."""
+    with (workdir / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the rows of metrics.jsonl, without a last line that a crash cut short.
+
+    Raises:
+      UserError: a line before the last is no JSON object.
+    """
+    path = workdir / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is partial
+        row = None
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: is no JSON object. Mend or remove the line.")
+        rows.append(row)
+    return rows
+
+
+def truncate_rows(workdir: Path, step: int, evaluated: bool) -> None:
+    """Drops the rows that a resumed run will write again.
+
+    Args:
+      workdir: the run's folder.
+      step: rows after it go.
+      evaluated: whether this step's own evaluation row stays.
+    """
+    rows = [
+        row
+        for row in read_rows(workdir)
+        if row["step"] < step or (row["step"] == step and (evaluated or row.get("split") != "eval"))
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomic(workdir / METRICS_FILE, text)

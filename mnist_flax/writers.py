@@ -1,0 +1,125 @@
+"""Where a run's rows go: one row of values in; a console line and a line of metrics.jsonl out."""
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from mnist_flax.workdir import append_row
+
+
+class Console:
+    """What a run says on stderr: a live bar on a terminal, plain lines elsewhere.
+
+    A context manager: the bar is taken down however the run ends.
+    """
+
+    def __init__(self, stream: TextIO | None = None):
+        """Takes stderr, or the stream of a test or a notebook."""
+        from rich.console import Console as RichConsole
+
+        self._stream = sys.stderr if stream is None else stream
+        self._rich = RichConsole(file=self._stream, highlight=False, emoji=False, soft_wrap=True)
+        self._bar: Any = None
+        self._task: Any = None
+        self._total_steps = 0
+
+    def __enter__(self) -> "Console":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Takes the bar down."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Prints lines as they are, above the bar if there is one."""
+        if self._rich.is_terminal:
+            self._rich.print(text, markup=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def start(self, step: int, total_steps: int) -> None:
+        """Opens the progress of a run that stands at step."""
+        self._total_steps = total_steps
+        if self._rich.is_terminal:
+            self._bar, self._task = _live_bar(self._rich, step, total_steps)
+
+    def advance(self, step: int, steps_per_second: float) -> None:
+        """Moves the bar; a terminal only."""
+        if self._bar is not None:
+            speed = f"{steps_per_second:.1f} steps/s"
+            self._bar.update(self._task, completed=step, speed=speed)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Shows a training or evaluation row."""
+        if self._bar is not None and row["split"] == "train":
+            latest = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+            self._bar.update(self._task, latest=latest)
+        else:
+            self.say(format_row(row, self._total_steps))
+
+
+def format_row(row: dict[str, Any], total_steps: int) -> str:
+    """Returns the console line of a training or evaluation row."""
+    step = row["step"]
+    head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %"
+    values = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+    if row["split"] == "eval":
+        return f"{head}  evaluation: {values}  on {row['examples']:,} images"
+    rate = row["steps_per_second"]
+    return f"{head}  {values}  {rate:.1f} steps/s  ETA {clock((total_steps - step) / rate)}"
+
+
+def clock(seconds: float) -> str:
+    """Returns seconds as 4:05 or 1:04:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Writer:
+    """Sends every row to the console and to metrics.jsonl."""
+
+    def __init__(self, workdir: Path, console: Console, dataset: str):
+        """Binds the run's folder, its console and the name of its data, which each row carries."""
+        self._workdir = workdir
+        self._console = console
+        self._dataset = dataset
+
+    def row(self, step: int, split: str, **values: float) -> None:
+        """Writes a row of `split` 'train' or 'eval'."""
+        row = {"step": step, "split": split, **values, "dataset": self._dataset}
+        append_row(self._workdir, row)
+        self._console.row(row)
+
+    def event(self, step: int, event: str, message: str, **values: Any) -> None:
+        """Writes a row of another kind (resumed, stopped, fallback, …) and says its message."""
+        row = {"step": step, "event": event, "message": message, **values}
+        append_row(self._workdir, row | {"dataset": self._dataset})
+        self._console.say(message)
+
+
+def _live_bar(console: Any, step: int, total_steps: int) -> tuple[Any, Any]:
+    from rich import progress
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.percentage:5.1f} %"),
+        progress.BarColumn(bar_width=20),
+        progress.TextColumn("step {task.completed:,}/{task.total:,}"),
+        progress.TextColumn("{task.fields[speed]}"),
+        progress.TextColumn("ETA"),
+        progress.TimeRemainingColumn(compact=True),
+        progress.TextColumn("{task.fields[latest]}"),
+        console=console,
+        speed_estimate_period=30,
+    )
+    task = bar.add_task("train", total=total_steps, completed=step, speed="", latest="")
+    bar.start()
+    return bar, task

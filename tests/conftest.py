@@ -1,0 +1,88 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mnist_flax.data.idx import write_idx
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four IDX files: 105 images to train (17 batches of 6 and 3 over), 37 to evaluate.
+
+    8×8 pixels, ten classes; class k has a bright 2×2 square at a place of its own, over noise.
+    """
+    folder = tmp_path_factory.mktemp("digits")
+    random = np.random.default_rng(0)
+    for prefix, count in (("train", 105), ("t10k", 37)):
+        labels = (np.arange(count) * 7 % 10).astype(np.uint8)
+        images = random.integers(0, 120, (count, 8, 8), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            row, column = 2 * (label // 4), 2 * (label % 4)
+            image[row : row + 2, column : column + 2] = 255
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+    return folder
+
+
+@pytest.fixture
+def tiny_config(digits: Path) -> ConfigDict:
+    from tiny import get_config
+
+    config = get_config()
+    config.data.data_dir = str(digits)
+    return config
+
+
+def launch_command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "launch.py"), *arguments]
+
+
+def launch_environment() -> dict[str, str]:
+    """What a launch in a test sees: the tests' modules, no network, no datasets of the user's."""
+    nowhere = "http://127.0.0.1:9"  # the discard port, where nothing listens
+    return os.environ | {
+        "PYTHONPATH": str(TESTS),
+        "TFDS_DATA_DIR": str(TESTS / "no_datasets_here"),
+        "http_proxy": nowhere,
+        "https_proxy": nowhere,
+        "COLUMNS": "100",
+    }
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs launch.py as a user does, in an empty folder."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            launch_command(*arguments),
+            cwd=tmp_path,
+            env=launch_environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def rows(workdir: Path, *, timed: bool = False) -> list[dict[str, Any]]:
+    """The training and evaluation rows of a run, without what a clock decides."""
+    clocks = ("steps_per_second", "images_per_second", "seconds")
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [
+        {key: value for key, value in row.items() if timed or key not in clocks}
+        for row in map(json.loads, lines)
+        if "split" in row
+    ]

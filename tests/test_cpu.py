@@ -1,0 +1,414 @@
+"""cpu.py: values to the bit, gradients to rounding, and a jaxpr without the slow equations."""
+
+import functools
+from collections.abc import Callable, Iterator
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.extend.core import jaxprs_in_params
+
+from mnist_flax import cpu
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    # From NumPy: jax.random.normal compiles for a second or two for each new shape.
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def variables_of(model: nn.Module, *args, **kwargs):
+    """Small random parameters for the model, without compiling its initialisers."""
+    init = functools.partial(model.init, **kwargs)
+    shapes, tree = jax.tree.flatten(jax.eval_shape(init, jax.random.key(0), *args))
+    return tree.unflatten([normal(i, *leaf.shape) / 4 for i, leaf in enumerate(shapes)])
+
+
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def assert_close(actual, expected, rtol=2e-6):
+    """Each array to rtol of its own largest entry."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * max(np.abs(b).max(), 1e-30))
+
+
+def equations(jaxpr) -> Iterator:
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for body in jaxprs_in_params(eqn.params):
+            yield from equations(body)
+
+
+def gradient_equations(fn: Callable, *args) -> dict[str, list]:
+    """The equations of the gradients of sum(sin(fn)) by all args, by primitive."""
+    wrt = tuple(range(len(args)))
+    jaxpr = jax.make_jaxpr(jax.grad(lambda *a: jnp.sin(fn(*a)).sum(), wrt))(*args)
+    found: dict[str, list] = {}
+    for eqn in equations(jaxpr.jaxpr):
+        found.setdefault(eqn.primitive.name, []).append(eqn)
+    return found
+
+
+def is_canonical(conv) -> bool:
+    lhs, rhs, out = conv.params["dimension_numbers"]
+    last = len(lhs) - 1
+    channels_last = (0, last, *range(1, last))
+    return lhs == out == channels_last and rhs == (last, last - 1, *range(last - 1))
+
+
+def value_and_gradients(fn: Callable, dy: jax.Array, *args):
+    y, pull = jax.vjp(fn, *args)
+    return y, pull(dy.astype(y.dtype))
+
+
+def check(fn: Callable, *args, rtol=2e-6, canonical=True):
+    """fn rewritten has fn's value and gradients, none of them from a slow equation."""
+    dy = normal(9, *jax.eval_shape(fn, *args).shape)
+    y, gradients = jax.jit(functools.partial(value_and_gradients, fn))(dy, *args)
+    rewritten = cpu.rewrite(fn)
+    y2, gradients2 = jax.jit(functools.partial(value_and_gradients, rewritten))(dy, *args)
+    assert_same_bits(y2, y)
+    assert_close(gradients2, gradients, rtol)
+    found = gradient_equations(rewritten, *args)
+    assert all(map(is_canonical, found.get("conv_general_dilated", []))) == canonical
+    assert not [name for name in found if name.startswith("select_and_")]
+
+
+# --- Convolutions -----------------------------------------------------------------------------
+
+# image [H,W,I], kernel [h,w,O], then what nn.Conv takes.
+CONVOLUTIONS = {
+    "1x1": ((6, 5, 3), (1, 1, 8), {}),
+    "5x5 same": ((9, 7, 3), (5, 5, 8), {}),
+    "5x5 valid": ((9, 7, 1), (5, 5, 8), {"padding": "VALID"}),
+    "even kernel": ((9, 7, 3), (4, 2, 8), {}),
+    "even kernel valid": ((9, 7, 3), (2, 4, 8), {"padding": "VALID"}),
+    "one channel out": ((6, 7, 8), (3, 3, 1), {}),
+    "stride 2 same": ((8, 7, 3), (3, 3, 8), {"strides": 2}),
+    "stride 2, last rows unused": ((8, 9, 3), (3, 4, 8), {"strides": 2, "padding": "VALID"}),
+    "stride 3, last rows unused": ((12, 13, 3), (5, 4, 8), {"strides": 3, "padding": "VALID"}),
+    "strides 3 and 1": ((9, 7, 3), (2, 3, 8), {"strides": (3, 1)}),
+    "1x1 stride 2": ((8, 7, 3), (1, 1, 8), {"strides": 2}),
+    "dilation 2": ((9, 8, 3), (3, 2, 8), {"kernel_dilation": 2}),
+    "dilation 2 valid": ((9, 8, 3), (3, 2, 8), {"kernel_dilation": 2, "padding": "VALID"}),
+    "stride and dilation": (
+        (11, 10, 3),
+        (3, 3, 8),
+        {"strides": 2, "kernel_dilation": (2, 3), "padding": "VALID"},
+    ),
+    "uneven padding": ((6, 7, 3), (3, 3, 8), {"padding": ((0, 2), (1, 0))}),
+    "padding past the kernel": ((6, 7, 3), (1, 2, 8), {"padding": 3, "strides": 2}),
+    "negative padding": ((9, 8, 3), (3, 3, 8), {"padding": ((-1, 2), (0, -2))}),
+    "circular": ((6, 7, 3), (3, 3, 8), {"padding": "CIRCULAR"}),
+    "1-D": ((9, 3), (4, 8), {"strides": 2}),
+    "1-D causal": ((9, 3), (3, 8), {"padding": "CAUSAL", "kernel_dilation": 2}),
+    "3-D": ((5, 4, 6, 2), (3, 2, 3, 4), {"strides": (1, 2, 1)}),
+    "groups": ((7, 6, 6), (3, 3, 4), {"feature_group_count": 2, "strides": 2}),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution_agrees_with_autodiff(name):
+    image, kernel, settings = CONVOLUTIONS[name]
+    layer = nn.Conv(kernel[-1], kernel[:-1], use_bias=False, **settings)
+    x = normal(0, 4, *image)
+    params = variables_of(layer, x)
+    check(layer.apply, params, x)
+
+
+def test_depthwise_convolution_agrees_with_autodiff():
+    # The gradient of its input stays autodiff's own, which is the fast one here.
+    layer = nn.Conv(6, (3, 3), strides=2, feature_group_count=3)
+    x = normal(0, 4, 7, 6, 3)
+    check(layer.apply, variables_of(layer, x), x, canonical=False)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_transposed_convolution_agrees_with_autodiff(padding):
+    layer = nn.ConvTranspose(4, (3, 2), strides=(2, 3), padding=padding)
+    x = normal(0, 4, 5, 4, 3)
+    check(layer.apply, variables_of(layer, x), x)
+
+
+def test_half_precision_convolution_agrees_with_autodiff():
+    layer = nn.Conv(8, (3, 3), strides=2, dtype=jnp.bfloat16)
+    x = normal(0, 4, 7, 6, 3)
+    check(layer.apply, variables_of(layer, x), x, rtol=2e-2)
+
+
+def test_kernel_gradient_by_hand():
+    # Stride 2 without padding reads pixels 0 and 2 of four; the last one reaches nothing.
+    fn = cpu.rewrite(lambda w, x: nn.Conv(1, (1,), 2, "VALID").apply({"params": w}, x))
+    w = {"kernel": jnp.full((1, 1, 1), 3.0), "bias": jnp.zeros(1)}
+    x = jnp.array([1.0, 10.0, 100.0, 1000.0]).reshape(1, 4, 1)
+    dw, dx = jax.grad(lambda w, x: fn(w, x).sum(), (0, 1))(w, x)
+    assert dw["kernel"].item() == 101.0
+    assert dx.ravel().tolist() == [3.0, 0.0, 3.0, 0.0]
+
+
+# --- Max-pools --------------------------------------------------------------------------------
+
+POOLS = {
+    "2x2/2": ((8, 6), {"window_shape": (2, 2), "strides": (2, 2)}),
+    "2x2/2, last row unused": ((7, 5), {"window_shape": (2, 2), "strides": (2, 2)}),
+    "2x2/2 same": ((7, 5), {"window_shape": (2, 2), "strides": (2, 2), "padding": "SAME"}),
+    "3x3/2": ((8, 7), {"window_shape": (3, 3), "strides": (2, 2)}),
+    "3x3/2 same": ((8, 7), {"window_shape": (3, 3), "strides": (2, 2), "padding": "SAME"}),
+    "3x2/1": ((5, 6), {"window_shape": (3, 2)}),
+    "2x2/3": ((8, 7), {"window_shape": (2, 2), "strides": (3, 3)}),
+    "uneven padding": (
+        (6, 7),
+        {"window_shape": (3, 3), "strides": (2, 1), "padding": ((0, 2), (1, 0))},
+    ),
+    "1-D": ((9,), {"window_shape": (3,), "strides": (2,), "padding": "SAME"}),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_max_pool_agrees_with_autodiff(name):
+    image, settings = POOLS[name]
+    x = normal(0, 3, *image, 2)
+    # In the first picture nearly every window holds ties, of zeros with either sign too.
+    x = x.at[0].set(jnp.trunc(x[0]))
+    check(lambda x: nn.max_pool(x, **settings), x)
+
+
+def test_first_of_tied_maxima_gets_the_gradient():
+    pool = cpu.rewrite(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
+    x = jnp.array([[5, 5, 1, 2], [5, 5, 2, 2]], jnp.float32).reshape(1, 2, 4, 1)
+    dx = jax.grad(lambda x: pool(x).sum())(x)
+    assert dx.reshape(2, 4).tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_overlapping_windows_add_their_gradients():
+    pool = cpu.rewrite(lambda x: nn.max_pool(x, (3,), (1,)))
+    x = jnp.array([0.0, 1.0, 4.0, 2.0, 3.0]).reshape(1, 5, 1)
+    assert jax.grad(lambda x: pool(x).sum())(x).ravel().tolist() == [0, 0, 3, 0, 0]
+
+
+@pytest.mark.parametrize("dilation", ["base_dilation", "window_dilation"])
+def test_dilated_and_integer_pools_are_left_alone(dilation):
+    window, strides = (1, 2, 2, 1), (1, 1, 1, 1)
+
+    def pool(x):
+        dilations = {dilation: (1, 2, 1, 1)}
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, "VALID", **dilations)
+
+    x = normal(0, 2, 6, 5, 3)
+    assert "custom_vjp_call" not in str(jax.make_jaxpr(cpu.rewrite(pool))(x))
+    assert_same_bits(cpu.rewrite(pool)(x), pool(x))
+    whole = (x * 9).astype(int)
+
+    def count(x):
+        return nn.max_pool(x, (2, 2))
+
+    assert "custom_vjp_call" not in str(jax.make_jaxpr(cpu.rewrite(count))(whole))
+    assert_same_bits(cpu.rewrite(count)(whole), count(whole))
+
+
+# --- Whole functions --------------------------------------------------------------------------
+
+
+class Network(nn.Module):
+    """A bit of everything: strides, groups, batch norm, dropout, relu and gelu, pools, jit."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(8, (3, 3), strides=2, use_bias=False, name="stem")(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+        x = nn.gelu(nn.jit(nn.Conv)(8, (2, 2), feature_group_count=2)(x))
+        x = nn.Dropout(0.4, deterministic=not train)(x)
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def make_loss(rewrite: Callable):
+    """Returns loss(params, batch_stats, x, key) -> (loss, new batch_stats), and its arguments."""
+    model, x = Network(), normal(0, 4, 13, 11, 1)
+    variables = variables_of(model, x, train=False)
+
+    def forward(variables, x, rngs, nothing):
+        assert nothing is None
+        return model.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)
+
+    def loss_fn(params, batch_stats, x, key):
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, updates = rewrite(forward)(variables, x, {"dropout": key}, nothing=None)
+        return (logits**2).sum(), updates["batch_stats"]
+
+    return loss_fn, (variables["params"], variables["batch_stats"], x, jax.random.key(2))
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """value_and_grad of the network's loss, compiled: (plain, rewritten), and the arguments."""
+    programs = []
+    for rewrite in (lambda fn: fn, cpu.rewrite):
+        loss_fn, args = make_loss(rewrite)
+        gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+        programs.append(gradient.lower(*args).compile())
+    return (*programs, args)
+
+
+def test_whole_network_agrees_with_autodiff(compiled):
+    plain, rewritten, args = compiled
+    expected, gradients = plain(*args)
+    actual, gradients2 = rewritten(*args)
+    assert_same_bits(actual, expected)
+    assert_close(gradients2, gradients, rtol=1e-5)
+
+
+def test_first_layers_input_gradient_is_not_computed(compiled):
+    _, rewritten, _ = compiled
+    assert rewritten.as_text().count(" convolution(") == 2 + 3  # forward, backward
+
+
+def test_layers_keep_their_names_in_the_compiled_program(compiled):
+    _, rewritten, _ = compiled
+    assert "transpose(jvp(Network/stem))/conv_general_dilated" in rewritten.as_text()
+
+
+def test_training_in_a_loop_agrees_with_autodiff():
+    def train(rewrite, steps):
+        loss_fn, (params, batch_stats, x, key) = make_loss(rewrite)
+
+        def step(i, carry):
+            params, batch_stats = carry
+            gradients, batch_stats = jax.grad(loss_fn, has_aux=True)(
+                params, batch_stats, x, jax.random.fold_in(key, i)
+            )
+            return jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradients), batch_stats
+
+        return lax.fori_loop(0, steps, step, (params, batch_stats))
+
+    expected = jax.jit(functools.partial(train, lambda fn: fn))(3)
+    assert_close(jax.jit(functools.partial(train, cpu.rewrite))(3), expected, rtol=1e-5)
+
+
+def test_no_slow_equation_is_left_in_the_networks_gradient():
+    counts = []
+    for rewrite in (lambda fn: fn, cpu.rewrite):
+        loss_fn, args = make_loss(rewrite)
+        jaxpr = jax.make_jaxpr(jax.grad(loss_fn, has_aux=True))(*args)
+        found = list(equations(jaxpr.jaxpr))
+        convs = [eqn for eqn in found if eqn.primitive.name == "conv_general_dilated"]
+        pools = [eqn for eqn in found if eqn.primitive.name.startswith("select_and_")]
+        counts.append((sum(not is_canonical(conv) for conv in convs), len(pools)))
+    assert counts == [(3, 1), (0, 0)]  # plain: no gradient for the images, hence 3 and not 4
+
+
+def test_custom_rules_survive():
+    @jax.custom_vjp
+    def double_gradient(x):
+        return x
+
+    double_gradient.defvjp(lambda x: (x, None), lambda _, dy: (2 * dy,))
+    fn = cpu.rewrite(lambda x: double_gradient(nn.relu(x)).sum())
+    assert jax.grad(fn)(jnp.array([-1.0, 0.0, 3.0])).tolist() == [0.0, 0.0, 2.0]  # relu'(0) = 0
+
+
+def test_traced_values_may_be_closed_over():
+    x, w = normal(0, 2, 5, 5, 3), normal(1, 3, 3, 3, 4)
+
+    def loss(rewrite, w):
+        def conv(x):
+            return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NHWC)
+
+        return (rewrite(conv)(x) ** 2).sum()
+
+    rewritten = jax.jit(jax.grad(functools.partial(loss, cpu.rewrite)))(w)
+    assert_close(rewritten, jax.grad(functools.partial(loss, lambda fn: fn))(w))
+
+
+def test_outputs_of_any_structure():
+    def fn(x, scale):
+        return {"a": (x * scale, None), "n": 3, "key": jax.random.key(1), "x": x}
+
+    out = cpu.rewrite(fn)(jnp.ones(2), 2.0)
+    assert out["a"][0].tolist() == [2.0, 2.0]
+    assert out["a"][1] is None
+    assert out["n"] == 3
+    assert jax.random.key_data(out["key"]).tolist() == [0, 1]
+
+
+def test_only_the_cpu_is_rewritten():
+    def fn(x):
+        return nn.max_pool(x, (2, 2))
+
+    assert cpu.for_backend(fn, "gpu") is fn
+    x = jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32)
+    assert "custom_vjp_call" in str(jax.make_jaxpr(cpu.for_backend(fn, "cpu"))(x))
+
+
+# --- What stays slow --------------------------------------------------------------------------
+
+
+class Hidden(nn.Module):
+    """Convolutions where the rewriting does not reach, and one where it does."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3))(x)
+        x = nn.remat(nn.Conv)(4, (3, 3), name="remembered")(x)
+        scan = nn.scan(Repeated, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)
+        return scan(name="repeated")(x, None)[0]
+
+
+class Repeated(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.jit(nn.Conv)(4, (5, 1), name="inner")(x), None
+
+
+def test_slow_convolutions_are_found_and_still_right():
+    x = jnp.ones((2, 6, 6, 3))
+    model = Hidden()
+    variables = variables_of(model, x)
+    abstract = jax.eval_shape(lambda: (variables, x))
+    remembered, repeated = cpu.slow_convolutions(model.apply, *abstract)
+    assert remembered.startswith("convolution 3x3, 4 to 4 channels, in Hidden/")
+    assert "remembered" in remembered
+    assert "inside" in remembered
+    assert repeated.startswith("convolution 5x1, 4 to 4 channels, in Hidden/")
+    assert "inner" in repeated
+    assert repeated.endswith("inside scan")
+    assert_same_bits(
+        jax.jit(cpu.rewrite(model.apply))(variables, x), jax.jit(model.apply)(variables, x)
+    )
+
+
+def test_unusual_convolutions_are_declined_and_still_right():
+    x, w = normal(0, 4, 3, 8, 8), normal(1, 2, 3, 3, 3)
+
+    def fn(x, w, **settings):
+        return lax.conv_general_dilated(x, w, (1, 1), "SAME", **settings)
+
+    assert cpu.slow_convolutions(fn, x, w) == [
+        "convolution 3x3, 3 to 2 channels, in no named layer: its channels do not come last"
+    ]
+    gradient = jax.grad(lambda w: cpu.rewrite(fn)(x, w).sum())(w)
+    assert_close(gradient, jax.grad(lambda w: fn(x, w).sum())(w))
+    grouped = functools.partial(fn, dimension_numbers=NHWC, batch_group_count=2)
+    args = normal(0, 4, 8, 8, 3), normal(1, 3, 3, 3, 2)
+    assert cpu.slow_convolutions(grouped, *args)[0].endswith("grouped over the batch")
+    assert_same_bits(cpu.rewrite(grouped)(*args), grouped(*args))
+
+
+def test_fast_network_has_no_slow_convolutions():
+    model = Network()
+    x = jax.ShapeDtypeStruct((4, 13, 11, 1), jnp.float32)
+    forward = functools.partial(model.apply, train=False)
+    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+    assert cpu.slow_convolutions(forward, variables, x) == []

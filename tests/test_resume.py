@@ -1,0 +1,148 @@
+"""An interrupted run equals an uninterrupted one: every bit of the state, every metrics row."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from conftest import TESTS, launch_command, launch_environment, rows
+from ml_collections import ConfigDict
+from tiny import TinyNet
+
+from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.state import TrainState, create_state
+from mnist_flax.training import train
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _saved_state(workdir: Path) -> TrainState:
+    like = jax.eval_shape(
+        lambda: create_state(TinyNet(), optax.adam(optax.constant_schedule(0.01)), (8, 8, 1), 0)
+    )
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    try:
+        return jax.device_get(checkpoints.restore(checkpoints.find("latest"), like))
+    finally:
+        checkpoints.close()
+
+
+def _assert_same_run(one: Path, other: Path) -> None:
+    left, right = (jax.tree_util.tree_leaves_with_path(_saved_state(w)) for w in (one, other))
+    for (path, a), (_, b) in zip(left, right, strict=True):
+        assert a.dtype == b.dtype, path
+        assert a.tobytes() == b.tobytes(), path
+    assert rows(one) == rows(other)
+
+
+def _arguments(digits: Path, workdir: Path, *more: str) -> list[str]:
+    config = f"--config={TESTS / 'tiny.py'}"
+    return [config, f"--workdir={workdir}", f"--config.data.data_dir={digits}", *more]
+
+
+def test_k_steps_and_the_rest_in_a_new_process_equal_one_run(
+    tiny_config: ConfigDict,
+    digits: Path,
+    tmp_path: Path,
+    launch: Callable[..., subprocess.CompletedProcess],
+) -> None:
+    train(tiny_config, tmp_path / "straight")
+    cut = tmp_path / "cut"
+    train(tiny_config, cut, should_stop=(cut / "checkpoints/latest/4").exists)
+    # Step 8 lies inside the first epoch (17 steps) and inside a window (2 … 10).
+    assert (cut / "checkpoints/latest/8").exists()
+    assert [row["step"] for row in rows(cut)] == [1]
+    again = launch(*_arguments(digits, cut))
+    assert again.returncode == 0, again.stderr
+    assert f"Resumed at step 8 from {cut}" in again.stderr
+    _assert_same_run(tmp_path / "straight", cut)
+
+
+def test_a_stop_in_the_middle_of_an_evaluation_loses_nothing(tiny_config, tmp_path) -> None:
+    train(tiny_config, tmp_path / "straight")
+    cut, asked = tmp_path / "cut", []
+
+    def stop_in_evaluation() -> bool:
+        metrics = cut / "metrics.jsonl"
+        asked.append('"step": 10,' in metrics.read_text() if metrics.exists() else False)
+        return sum(asked) >= 5  # after step 12's chunk and step 16's first batches
+
+    train(tiny_config, cut, should_stop=stop_in_evaluation)
+    assert (cut / "checkpoints/latest/16").exists()
+    assert [row["step"] for row in rows(cut)] == [1, 10]  # no evaluation row for step 16 yet
+    train(tiny_config, cut)
+    _assert_same_run(tmp_path / "straight", cut)
+
+
+def _wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "nothing happened for two minutes"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch, sent) -> None:
+    more = (
+        "--config.num_steps=6000",
+        "--config.log_every_steps=500",
+        "--config.eval_every_steps=2900",
+        "--config.checkpoint_every_steps=700",
+    )
+    straight = launch(*_arguments(digits, tmp_path / "straight", *more))
+    assert straight.returncode == 0, straight.stderr
+
+    cut = tmp_path / "cut"
+    command = launch_command(*_arguments(digits, cut, *more))
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=launch_environment(), stderr=subprocess.PIPE, text=True
+    )
+    _wait_for((cut / "checkpoints/latest/700").exists, process)
+    process.send_signal(sent)
+    started = time.monotonic()
+    errors = process.communicate(timeout=60)[1]
+    if sent == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + sent, errors
+        assert time.monotonic() - started < 20
+        assert "Go on with: python" in errors
+    assert max(row["step"] for row in rows(cut)) < 6000  # it was cut indeed
+
+    again = launch(*_arguments(digits, cut, *more))
+    assert again.returncode == 0, again.stderr
+    assert "Resumed at step" in again.stderr
+    _assert_same_run(tmp_path / "straight", cut)
+
+
+def test_a_signal_in_compilation_saves_the_start(digits, tmp_path) -> None:
+    command = launch_command(*_arguments(digits, tmp_path / "run"))
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=launch_environment(), stderr=subprocess.PIPE, text=True
+    )
+    _wait_for((tmp_path / "run/metrics.jsonl").exists, process)  # is written before it compiles
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, errors
+    assert "Stopped at step 0" in errors
+    assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["event"]
+    assert (tmp_path / "run/checkpoints/latest/0").exists()
+
+
+def test_the_same_run_twice_gives_the_same_bits(tiny_config, tmp_path) -> None:
+    first, second = (train(tiny_config, tmp_path / name) for name in "ab")
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_another_seed_gives_another_run(tiny_config, tmp_path) -> None:
+    train(tiny_config, tmp_path / "0")
+    tiny_config.seed = 1
+    train(tiny_config, tmp_path / "1")
+    assert rows(tmp_path / "0")[0]["loss"] != rows(tmp_path / "1")[0]["loss"]

@@ -1,0 +1,158 @@
+import json
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import rows
+from ml_collections import ConfigDict
+
+from mnist_flax.errors import UsageError, UserError
+from mnist_flax.training import train
+
+
+def test_a_run_writes_every_row_that_is_due_once(tiny_config: ConfigDict, tmp_path: Path) -> None:
+    state = train(tiny_config, tmp_path)
+    assert int(state.step) == 40
+    told = [(row["split"], row["step"]) for row in rows(tmp_path)]
+    assert told == [
+        ("train", 1),
+        ("train", 10),
+        ("eval", 16),
+        ("train", 20),
+        ("train", 30),
+        ("eval", 32),
+        ("train", 40),
+        ("eval", 40),
+    ]
+    evaluations = [row for row in rows(tmp_path) if row["split"] == "eval"]
+    assert {row["examples"] for row in evaluations} == {37}  # all, though 6 does not divide 37
+    assert {row["dataset"] for row in rows(tmp_path)} == {"mnist"}
+
+
+def test_train_rows_hold_the_fields_that_scripts_rely_on(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 2
+    train(tiny_config, tmp_path)
+    first = rows(tmp_path, timed=True)[0]
+    assert {"step", "split", "loss", "accuracy", "dataset"} <= first.keys()
+    assert first["images_per_second"] == pytest.approx(6 * first["steps_per_second"])
+
+
+def test_a_network_learns(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 150
+    train(tiny_config, tmp_path)
+    losses = [row["loss"] for row in rows(tmp_path) if row["split"] == "train"]
+    accuracy = [row["accuracy"] for row in rows(tmp_path) if row["split"] == "eval"]
+    assert losses[-1] < losses[0] / 3
+    assert accuracy[-1] > 0.9
+
+
+def test_the_chunk_is_compiled_once_in_a_whole_run(tiny_config, tmp_path, caplog) -> None:
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        train(tiny_config, tmp_path)
+    for program in ("train_chunk", "eval_batch", "epoch_order"):
+        mark = f"Finished XLA compilation of jit({program})"
+        assert sum(mark in message for message in caplog.messages) == 1, program
+
+
+def test_config_json_holds_every_field_and_the_versions(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 1
+    train(tiny_config, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["config"]["optimizer"] == {"name": "adam", "learning_rate": 0.01}
+    assert written["config"]["num_epochs"] is None
+    assert {"python", "jax", "flax", "optax", "orbax-checkpoint"} <= written["environment"].keys()
+    assert len(written["dataset"]["fingerprint"]) == 64
+
+
+def test_num_epochs_is_that_many_times_all_full_batches(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps, tiny_config.num_epochs = None, 2
+    assert int(train(tiny_config, tmp_path).step) == 2 * 17  # 105 // 6 = 17
+
+
+def test_interval_zero_is_once_an_epoch(tiny_config, tmp_path) -> None:
+    tiny_config.eval_every_steps = tiny_config.log_every_steps = 0
+    train(tiny_config, tmp_path)
+    assert [row["step"] for row in rows(tmp_path) if row["split"] == "eval"] == [17, 34, 40]
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path, capsys) -> None:
+    first = jax.device_get(train(tiny_config, tmp_path))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    again = jax.device_get(train(tiny_config, tmp_path))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert "finished" in capsys.readouterr().err
+
+
+def test_the_best_evaluation_is_saved_at_its_step(tiny_config, tmp_path) -> None:
+    tiny_config.checkpoint_every_steps = 1000
+    train(tiny_config, tmp_path)
+    evaluations = [row for row in rows(tmp_path) if row["split"] == "eval"]
+    best = max(evaluations, key=lambda row: (row["accuracy"], -row["step"]))
+    assert [p.name for p in (tmp_path / "checkpoints/best").iterdir()] == [str(best["step"])]
+
+
+def test_a_diverging_run_stops_and_saves_nothing_bad(tiny_config, tmp_path) -> None:
+    tiny_config.optimizer.name = "sgd"
+    tiny_config.optimizer.learning_rate = 1e30
+    with pytest.raises(UserError, match=r"loss is (nan|inf).* learning rate 1e\+30.*learning_rate"):
+        train(tiny_config, tmp_path)
+    assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
+    assert not list((tmp_path / "checkpoints/latest").iterdir())
+
+
+def test_a_batch_larger_than_the_data_is_refused(tiny_config, tmp_path) -> None:
+    tiny_config.batch_size = 106
+    with pytest.raises(UsageError, match=r"batch_size=106.*105"):
+        train(tiny_config, tmp_path)
+
+
+def test_other_data_is_not_resumed_on(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 4
+    train(tiny_config, tmp_path)
+    tiny_config.num_steps = 8
+    tiny_config.data.eval_split = "test[:30]"
+    with pytest.raises(UserError, match=r"data.eval_split: was test, now test\[:30\]"):
+        train(tiny_config, tmp_path)
+
+
+def test_harmless_changes_are_taken_and_named(tiny_config, tmp_path, capsys) -> None:
+    tiny_config.num_steps = 4
+    train(tiny_config, tmp_path)
+    tiny_config.num_steps = 8
+    tiny_config.log_every_steps = 3
+    assert int(train(tiny_config, tmp_path).step) == 8
+    told = capsys.readouterr().err
+    assert "config.num_steps was 4, is 8." in told
+    assert "config.log_every_steps was 10, is 3." in told
+
+
+def test_a_harmful_change_stops_with_old_and_new_and_changes_nothing(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 4
+    train(tiny_config, tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    tiny_config.num_steps = 8
+    tiny_config.optimizer.learning_rate = 0.02
+    tiny_config.seed = 1
+    with pytest.raises(UserError) as caught:
+        train(tiny_config, tmp_path)
+    assert "optimizer.learning_rate: was 0.01, now 0.02" in str(caught.value)
+    assert "seed: was 0, now 1" in str(caught.value)
+    assert f"--workdir={tmp_path}-new" in str(caught.value)
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert {p: b for p, b in after.items() if p.name not in (".holder", ".lock")} == {
+        p: b for p, b in before.items() if p.name not in (".holder", ".lock")
+    }
+
+
+def test_a_layer_that_will_be_slow_is_announced(tiny_config, tmp_path, capsys) -> None:
+    tiny_config.model.name = "tiny:RematNet"
+    tiny_config.num_steps = 1
+    train(tiny_config, tmp_path)
+    events = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    told = [row["message"] for row in events if row.get("event") == "slow_layer"]
+    assert len(told) == 1
+    assert "hidden" in told[0]
+    assert told[0] in capsys.readouterr().err

@@ -1,0 +1,48 @@
+"""A network and a recipe small enough that a test run takes seconds. Not a test itself."""
+
+import jax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mnist_flax.config import default_config
+
+
+class TinyNet(nn.Module):
+    """Convolution, batch-norm, overlapping max-pool, dropout: whatever resume may get wrong."""
+
+    num_classes: int = 10
+    features: int = 4
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        x = nn.Conv(self.features, (3, 3), name="conv")(images)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2))
+        x = nn.Dropout(0.3, deterministic=not train, name="dropout")(x)
+        return nn.Dense(self.num_classes, name="logits")(x.reshape(len(x), -1))
+
+
+def get_config() -> ConfigDict:
+    """Returns a recipe with odd numbers: no interval divides another or an epoch of 17 steps."""
+    config = default_config()
+    config.model = ConfigDict({"name": "tiny:TinyNet"})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 0.01})
+    config.batch_size = 6
+    config.num_steps = 40
+    config.log_every_steps = 10
+    config.eval_every_steps = 16
+    config.checkpoint_every_steps = 4
+    config.data.fallback = "none"
+    return config
+
+
+class RematNet(nn.Module):
+    """A convolution inside remat, where cpu.py does not reach."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        del train
+        x = nn.remat(nn.Conv)(4, (3, 3), name="hidden")(images)
+        return nn.Dense(self.num_classes, name="logits")(x.reshape(len(x), -1))
