@@ -20,8 +20,6 @@ is right: see `for_backend`.
 """
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,9 +27,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, primitives
-
-# Each position in a pooling window costs a slice; with more, compiling would take too long.
-MAX_POOL_POSITIONS = 64
 
 
 def rewrite(fn: Callable) -> Callable:
@@ -221,34 +216,45 @@ def _gradient_paddings(p: dict[str, Any], x: Array, w: Array, dy: Array) -> tupl
 
 def _is_plain_max_pool(eqn: JaxprEqn) -> bool:
     p, (x, y) = eqn.params, _arrays(eqn)
-    few_positions = math.prod(p["window_dimensions"]) <= MAX_POOL_POSITIONS
     undilated = {*p["base_dilation"], *p["window_dilation"]} == {1}
-    return (
-        few_positions and undilated and 0 not in y.shape and jnp.issubdtype(x.dtype, jnp.floating)
-    )
+    return undilated and 0 not in y.shape and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _max_pool(eqn: JaxprEqn) -> Callable[[Array], Array]:
-    """The same max-pool; backward, one strided slice for each position in the window."""
+    """The same max-pool, with the gradient of a maximum of strided slices, axis by axis."""
     forward = functools.partial(eqn.primitive.bind, **eqn.params)
-    strides, padding = eqn.params["window_strides"], eqn.params["padding"]
+    window, strides = eqn.params["window_dimensions"], eqn.params["window_strides"]
 
-    def backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array]:
-        x, y = residuals
-        zero, lowest = jnp.zeros((), x.dtype), jnp.array(-jnp.inf, x.dtype)
-        padded = lax.pad(x, lowest, [(low, high, 0) for low, high in padding])
-        dx, given = jnp.zeros_like(x), jnp.zeros(y.shape, bool)
-        for start in itertools.product(*map(range, eqn.params["window_dimensions"])):
-            stop = [i + (n - 1) * s + 1 for i, n, s in zip(start, y.shape, strides, strict=True)]
-            # A NaN equals nothing, so its window gets no gradient; the loss is NaN already.
-            hit = (lax.slice(padded, start, stop, strides) == y) & ~given
-            given |= hit
-            before = [i - low for i, (low, _) in zip(start, padding, strict=True)]
-            after = [low + n - i for i, n, (low, _) in zip(stop, x.shape, padding, strict=True)]
-            edges = [(b, a, s - 1) for b, a, s in zip(before, after, strides, strict=True)]
-            dx += lax.pad(jnp.where(hit, dy, zero), zero, edges)
-        return (dx,)
+    def by_axis(x: Array) -> Array:
+        edges = [(low, high, 0) for low, high in eqn.params["padding"]]
+        x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), edges)
+        # The last axis first: the tie that wins is then the first one row by row, as in autodiff.
+        for axis in reversed(range(x.ndim)):
+            starts, last = range(window[axis]), x.shape[axis] - window[axis]
+            slices = [lax.slice_in_dim(x, i, last + i + 1, strides[axis], axis) for i in starts]
+            x = _maximum(slices)
+        return x
 
     pool = jax.custom_vjp(forward)
-    pool.defvjp(lambda x: (y := forward(x), (x, y)), backward)
+    pool.defvjp(lambda x: (forward(x), x), lambda x, dy: jax.vjp(by_axis, x)[1](dy))
     return pool
+
+
+@jax.custom_vjp
+def _maximum(arrays: list[Array]) -> Array:
+    """The largest, element by element. Of equal ones the first gets the whole gradient."""
+    return functools.reduce(jnp.maximum, arrays)
+
+
+def _maximum_backward(residuals: tuple[list[Array], Array], dy: Array) -> tuple[list[Array]]:
+    arrays, largest = residuals
+    gradients, taken = [], jnp.zeros(dy.shape, bool)
+    for array in arrays:
+        # A NaN equals nothing and gets no gradient; the loss is NaN already.
+        first = (array == largest) & ~taken
+        taken |= first
+        gradients.append(jnp.where(first, dy, 0))
+    return (gradients,)
+
+
+_maximum.defvjp(lambda arrays: (y := _maximum(arrays), (arrays, y)), _maximum_backward)

@@ -196,8 +196,7 @@ def _ground(grey: np.ndarray) -> tuple[np.ndarray, float]:
     axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in grey.shape]
     y, x = np.meshgrid(*axes, indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
-    # At most about 128 × 128 of the pixels: enough for six numbers.
-    some = tuple(slice(None, None, max(1, n // 128)) for n in grey.shape)
+    some = tuple(slice(None, None, max(1, n // 128)) for n in grey.shape)  # enough for six numbers
     sample, sample_terms = grey[some], terms[some]
     agrees = np.abs(sample_terms[..., 1:3]).max(-1) > 0.9  # near |x| = 1 or |y| = 1
     error = np.abs(sample - np.median(sample[agrees]))
@@ -205,8 +204,7 @@ def _ground(grey: np.ndarray) -> tuple[np.ndarray, float]:
         agrees = error <= 4 * np.median(error[agrees]) + 0.05 * np.ptp(sample)
         weights = np.linalg.lstsq(sample_terms[agrees], sample[agrees], rcond=None)[0]
         error = np.abs(sample - sample_terms @ weights)
-    # 1.4826: from the median of |error| to the sigma of a normal distribution. Not below 1, for
-    # what rounding to whole grey levels does to a picture without noise.
+    # 1.4826: from the median of |error| to a normal sigma. At least 1: grey levels are rounded.
     return terms @ weights, max(1.0, 1.4826 * float(np.median(error[agrees])))
 
 

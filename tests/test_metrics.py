@@ -36,8 +36,8 @@ def test_equal_logits_cost_the_log_of_the_number_of_classes(classes: int) -> Non
     ],
 )
 def test_sums_by_hand(labels: list[int], mask: list[bool] | None, expected: tuple) -> None:
-    mask = None if mask is None else jnp.array(mask)
-    metrics = Metrics.from_logits(LOGITS, jnp.array(labels), mask)
+    counted = None if mask is None else jnp.array(mask)
+    metrics = Metrics.from_logits(LOGITS, jnp.array(labels), counted)
     assert sums(metrics) == pytest.approx(expected, rel=1e-6)
 
 

@@ -227,7 +227,8 @@ def test_the_summary_has_every_layer_and_the_total() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_the_summary_keeps_to_its_width(width: int) -> None:
+def test_the_summary_keeps_to_its_width_and_cuts_nothing(width: int) -> None:
     table = summary(Tutorial(), (28, 28, 1), width)
     assert max(map(len, table.splitlines())) <= width
+    assert "…" not in table
     assert "\x1b" not in table

@@ -84,6 +84,14 @@ def test_every_leaf_is_strongly_typed(optimizer: str) -> None:
         assert not leaf.weak_type
 
 
+def test_a_weakly_typed_start_is_made_strong() -> None:
+    weak = jnp.asarray(1.0)
+    assert weak.weak_type
+    optimizer = optax.GradientTransformation(lambda params: {"scale": weak}, lambda *args: args[:2])
+    (leaf,) = jax.tree.leaves(create_state(Nothing(), optimizer, (2, 2, 1), 0).opt_state)
+    assert (leaf.weak_type, leaf.dtype) == (False, jnp.float32)
+
+
 def test_variables_that_a_run_does_not_carry_are_refused() -> None:
     with pytest.raises(UsageError, match=r"Normed keeps the variables \['memory'\]"):
         create_state(Normed(collection="memory"), optax.sgd(0.1), (2, 2, 1), seed=0)
