@@ -111,27 +111,27 @@ def _predict(files: Sequence[str]) -> int:
         raise UsageError(
             "--mode=predict takes either picture files, or --split=test with --output=FILE.npz."
         )
-    from mnist_flax.terminal import draw_prediction, supports_drawing
-
     from mnist_flax.inference import load_data, restore
     from mnist_flax.prediction import predict_files, predict_split
+    from mnist_flax.terminal import draw_prediction, supports_drawing
 
     overrides = _overrides() | ({"data.eval_split": FLAGS.split} if FLAGS.split else {})
     restored = restore(_workdir(), FLAGS.checkpoint, overrides)
     _say(f"Restored step {int(restored.state.step):,} from {restored.checkpoint}")
     if FLAGS.split:
         dataset = load_data(restored, _say)
+        for note in dataset.notes:
+            _say(note)
         accuracy = predict_split(restored, dataset.eval, Path(FLAGS.output))
         _say(f"{len(dataset.eval.labels):,} images, accuracy {accuracy:.4f}, in {FLAGS.output}")
         return 0
-    draw = supports_drawing(sys.stderr)
-    for row, image in predict_files(restored, files, center=FLAGS.center):
+    colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
+    for made in predict_files(restored, files, center=FLAGS.center):
         if draw:
-            title = row["file"]
-            colour = "NO_COLOR" not in os.environ
             names = restored.class_names
-            _say(draw_prediction(image, row["probabilities"], names, title=title, colour=colour))
-        print(json.dumps(row), flush=True)
+            title = f"{made.file}: {names[made.best_class]}"
+            _say(draw_prediction(made.image, made.probabilities, names, title=title, colour=colour))
+        print(json.dumps(made.row()), flush=True)
     return 0
 
 

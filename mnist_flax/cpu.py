@@ -123,10 +123,9 @@ def _left_alone(jaxpr: Jaxpr, scope: str, hidden_in: str) -> Iterator[str]:
 
 
 def _describe(eqn: JaxprEqn) -> str:
-    dims, (x, w, _) = eqn.params["dimension_numbers"], _arrays(eqn)
-    size = "x".join(str(w.shape[axis]) for axis in dims.rhs_spec[2:])
-    channels = x.shape[dims.lhs_spec[1]], w.shape[dims.rhs_spec[0]]
-    return f"convolution {size}, {channels[0]} to {channels[1]} channels"
+    (x, w, _), (lhs, rhs, _) = _arrays(eqn), eqn.params["dimension_numbers"]
+    size = "x".join(str(w.shape[axis]) for axis in rhs[2:])
+    return f"convolution {size}, {x.shape[lhs[1]]} to {w.shape[rhs[0]]} channels"
 
 
 def _arrays(eqn: JaxprEqn) -> tuple[Any, ...]:
@@ -139,15 +138,15 @@ def _obstacle(eqn: JaxprEqn) -> str:
     p, (x, w, y) = eqn.params, _arrays(eqn)
     last, spatial = x.ndim - 1, range(1, x.ndim - 1)
     images, kernels = (0, last, *spatial), (last, last - 1, *range(last - 1))
-    if tuple(p["dimension_numbers"]) != (images, kernels, images):
-        return "its channels do not come last"
-    if p["batch_group_count"] > 1:
-        return "grouped over the batch"
-    if not x.dtype == w.dtype == y.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
-        return f"{x.dtype} images, {w.dtype} kernel, {y.dtype} result"
-    if 0 in y.shape or p.get("out_sharding") is not None:
-        return "an empty result, or one with a sharding of its own"
-    return ""
+    obstacles = {
+        "channels not last": tuple(p["dimension_numbers"]) != (images, kernels, images),
+        "grouped over the batch": p["batch_group_count"] > 1,
+        "not of one float type": not x.dtype == w.dtype == y.dtype
+        or not jnp.issubdtype(x.dtype, jnp.floating),
+        "empty result": 0 in y.shape,
+        "result with its own sharding": p.get("out_sharding") is not None,
+    }
+    return ", ".join(reason for reason, applies in obstacles.items() if applies)
 
 
 def _convolution(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
@@ -157,35 +156,27 @@ def _convolution(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
     def backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
         x, w = residuals
         for_input, for_kernel = _gradient_paddings(eqn.params, x, w, dy)
+        dw = _kernel_gradient(eqn.params, x, dy, for_kernel)
         if w.shape[-2] == 1 and eqn.params["feature_group_count"] > 1:
             # Depthwise: XLA's generic loop beats its fast kernels here (2 ms against 37).
-            (dx,) = jax.linear_transpose(lambda x: forward(x, w), x)(dy)
-        else:
-            dx = _input_gradient(eqn.params, w, dy, for_input)
-        return dx, _kernel_gradient(eqn.params, x, dy, for_kernel)
+            return *jax.linear_transpose(lambda x: forward(x, w), x)(dy), dw
+        return _input_gradient(eqn.params, w, dy, for_input), dw
 
     convolve = jax.custom_vjp(forward)
     convolve.defvjp(lambda x, w: (forward(x, w), (x, w)), backward)
     return convolve
 
 
-def _canonical(p: dict[str, Any]) -> Callable[..., Array]:
-    names = ("dimension_numbers", "feature_group_count", "precision")
-    return functools.partial(lax.conv_general_dilated, **{name: p[name] for name in names})
-
-
 def _input_gradient(p: dict[str, Any], w: Array, dy: Array, padding: list) -> Array:
     """Convolves dy [N,H',W',O] with the kernel [h,w,I/G,O] turned around: gives [N,H,W,I].
 
-    Strides and the image's dilation change places: as lhs_dilation, strides are up to 1.5 times
-    faster than zeros written between the rows of dy.
+    Strides and the image's dilation change places.
     """
     groups, spatial = p["feature_group_count"], range(w.ndim - 2)
     w = jnp.flip(w, spatial).reshape(*w.shape[:-1], groups, -1)  # [h,w,I/G,G,O/G]
     w = jnp.swapaxes(w, -3, -1)  # [h,w,O/G,G,I/G]
     w = w.reshape(*w.shape[:-2], -1)
-    dilations = p["window_strides"], p["rhs_dilation"]
-    return _canonical(p)(dy, w, p["lhs_dilation"], padding, *dilations)
+    return _like(p)(dy, w, p["lhs_dilation"], padding, p["window_strides"], p["rhs_dilation"])
 
 
 def _kernel_gradient(p: dict[str, Any], x: Array, dy: Array, padding: list) -> Array:
@@ -196,9 +187,14 @@ def _kernel_gradient(p: dict[str, Any], x: Array, dy: Array, padding: list) -> A
     x = x.reshape(*x.shape[:-1], p["feature_group_count"], -1)  # [N,H,W,G,I/G]
     x = jnp.moveaxis(x, (-1, 0), (0, -1))  # [I/G,H,W,G,N]
     x = x.reshape(*x.shape[:-2], -1)
-    dilations = p["lhs_dilation"], p["window_strides"]
-    dw = _canonical(p)(x, jnp.moveaxis(dy, 0, -2), p["rhs_dilation"], padding, *dilations)
+    dy = jnp.moveaxis(dy, 0, -2)  # [H',W',N,O]
+    dw = _like(p)(x, dy, p["rhs_dilation"], padding, p["lhs_dilation"], p["window_strides"])
     return jnp.moveaxis(dw, 0, -2)
+
+
+def _like(p: dict[str, Any]) -> Callable[..., Array]:
+    shared = ("dimension_numbers", "feature_group_count", "precision")
+    return functools.partial(lax.conv_general_dilated, **{name: p[name] for name in shared})
 
 
 def _gradient_paddings(p: dict[str, Any], x: Array, w: Array, dy: Array) -> tuple[list, list]:
@@ -232,7 +228,7 @@ def _max_pool(eqn: JaxprEqn) -> Callable[[Array], Array]:
         for axis in reversed(range(x.ndim)):
             starts, last = range(window[axis]), x.shape[axis] - window[axis]
             slices = [lax.slice_in_dim(x, i, last + i + 1, strides[axis], axis) for i in starts]
-            x = _maximum(slices)
+            x = _maximum(slices) if len(slices) > 1 else slices[0]
         return x
 
     pool = jax.custom_vjp(forward)

@@ -196,7 +196,7 @@ def _ground(grey: np.ndarray) -> tuple[np.ndarray, float]:
     axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in grey.shape]
     y, x = np.meshgrid(*axes, indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
-    some = tuple(slice(None, None, max(1, n // 128)) for n in grey.shape)  # enough for six numbers
+    some = tuple(slice(None, None, max(1, n // 64)) for n in grey.shape)  # enough for six numbers
     sample, sample_terms = grey[some], terms[some]
     agrees = np.abs(sample_terms[..., 1:3]).max(-1) > 0.9  # near |x| = 1 or |y| = 1
     error = np.abs(sample - np.median(sample[agrees]))

@@ -1,6 +1,7 @@
 """What a network says of pictures: files of the user's own, or a whole split."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,29 @@ def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def predict_files(
-    restored: Restored, files: Sequence[str], *, center: bool
-) -> list[tuple[dict[str, Any], np.ndarray]]:
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture.
+
+    Attributes:
+      file: as it was given.
+      image: uint8 [H, W, C], what the network saw.
+      best_class: the most probable one.
+      probabilities: float32 [K].
+    """
+
+    file: str
+    image: np.ndarray
+    best_class: int
+    probabilities: np.ndarray
+
+    def row(self) -> dict[str, Any]:
+        """Returns what is printed as JSON."""
+        values = [float(value) for value in self.probabilities]
+        return {"file": self.file, "classes": self.best_class, "probabilities": values}
+
+
+def predict_files(restored: Restored, files: Sequence[str], *, center: bool) -> list[Prediction]:
     """Classifies picture files.
 
     Args:
@@ -46,27 +67,13 @@ def predict_files(
       files: PNG or JPEG.
       center: whether to find the digit and centre it as MNIST's makers did; see pictures.py.
 
-    Returns:
-      For every file its JSON row {'file', 'classes', 'probabilities'} and the network's input,
-      uint8 [H, W, C].
-
     Raises:
       UserError: any file is missing or no picture; all such files are listed.
     """
     images = read_pictures(files, center=center, shape=restored.image_shape)
     result = predict(restored, images)
-    rows = zip(files, result["classes"], result["probabilities"], images, strict=True)
-    return [
-        (
-            {
-                "file": str(file),
-                "classes": int(best),
-                "probabilities": [float(value) for value in values],
-            },
-            image,
-        )
-        for file, best, values, image in rows
-    ]
+    rows = zip(files, images, result["classes"], result["probabilities"], strict=True)
+    return [Prediction(file, image, int(best), values) for file, image, best, values in rows]
 
 
 def predict_split(restored: Restored, split: Split, output: Path) -> float:

@@ -396,7 +396,7 @@ def test_unusual_convolutions_are_declined_and_still_right():
         return lax.conv_general_dilated(x, w, (1, 1), "SAME", **settings)
 
     assert cpu.slow_convolutions(fn, x, w) == [
-        "convolution 3x3, 3 to 2 channels, in no named layer: its channels do not come last"
+        "convolution 3x3, 3 to 2 channels, in no named layer: channels not last"
     ]
     gradient = jax.grad(lambda w: cpu.rewrite(fn)(x, w).sum())(w)
     assert_close(gradient, jax.grad(lambda w: fn(x, w).sum())(w))

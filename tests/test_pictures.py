@@ -33,7 +33,7 @@ def saved(image, path: Path, **options) -> Path:
     return path
 
 
-def photograph(digit, *, ink, ground, gradient=0.0, noise=0.0):
+def photograph(digit, *, ink, ground, gradient=0.0, lamp=0.0, noise=0.0):
     """A digit at eight times its size, off-centre on a sheet of 400×500: uint8."""
     side = 8 * 28
     large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
@@ -41,6 +41,7 @@ def photograph(digit, *, ink, ground, gradient=0.0, noise=0.0):
     amount[30 : 30 + side, 240 : 240 + side] = np.asarray(large) / 255
     y, x = np.mgrid[-1:1:400j, -1:1:500j]
     light = (ground + (ink - ground) * amount) * (1 + gradient * (x + y) / 2)
+    light *= 1 - lamp * (x**2 + y**2)
     light += np.random.default_rng(0).normal(0, noise, light.shape)
     return Image.fromarray(light.clip(0, 255).round().astype(np.uint8))
 
@@ -59,6 +60,7 @@ def centre_of_mass(image):
         ("light.png", {"ink": 255, "ground": 0}),
         ("dim.png", {"ink": 20, "ground": 100}),
         ("photo.jpg", {"ink": 40, "ground": 170, "gradient": 0.3, "noise": 6}),
+        ("lamp.png", {"ink": 40, "ground": 220, "lamp": 0.3, "noise": 4}),
     ],
 )
 def test_mnist_digits_come_back_from_larger_pictures(digits, tmp_path, name, look):
@@ -71,8 +73,10 @@ def test_mnist_digits_come_back_from_larger_pictures(digits, tmp_path, name, loo
         assert image.max() == 255
         # MNIST itself is centred so: every one of its first 2,000 digits lies within 0.5.
         np.testing.assert_allclose(centre_of_mass(image), 14, atol=0.51)
-    # Measured: 4.9 to 6.7. A shift by one pixel makes it about 18, a wrong scale or polarity more.
-    assert np.mean(differences) < 9
+    # Measured: 5.3 to 9.3 in the mean, where a digit whose centre is rounded to the next pixel
+    # counts about 20, and 4.6 to 5.2 in the median.
+    assert np.mean(differences) < 12
+    assert np.median(differences) < 8
 
 
 def test_an_mnist_digit_itself_is_left_alone(digits, tmp_path):
@@ -80,7 +84,7 @@ def test_an_mnist_digit_itself_is_left_alone(digits, tmp_path):
     for digit in digits:
         image = read_picture(saved(Image.fromarray(digit), tmp_path / "digit.png"))[..., 0]
         differences.append(np.abs(image.astype(int) - digit).mean())
-    # The median: a faint last row, dropped, can move the centre of one digit over to the next pixel.
+    # The median: without a faint last row the centre of a digit may fall on the next pixel.
     assert np.median(differences) < 2
 
 
@@ -136,6 +140,11 @@ def test_16_bit_grey_is_scaled(tmp_path):
     np.testing.assert_array_equal(image[..., 0], np.round(ramp / 257))
 
 
+def test_two_levels_of_ink_become_many(tmp_path):
+    image = read_picture(saved(drawing(mode="1", ground=1), tmp_path / "two.png"))
+    assert len(np.unique(image)) > 20
+
+
 def test_specks_do_not_move_the_digit(tmp_path):
     expected = read_picture(saved(drawing(size=(400, 400)), tmp_path / "clean.png"))
     dusty = drawing(size=(400, 400))
@@ -181,21 +190,17 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum + b"\0\0\0\0IDAT"
 
 
-def png_bytes(image, path):
-    return saved(image, path).read_bytes()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (lambda path: b"", "the file is empty; give a PNG or JPEG file"),
         (lambda path: b"digits: 3, 4\n", "not a picture; give a PNG or JPEG file"),
-        (lambda path: png_bytes(drawing(), path)[:300], "the picture is damaged or cut short"),
+        (lambda path: saved(drawing(), path).read_bytes()[:300], "damaged or cut short ("),
         (lambda path: png_header(8000, 8000), "8000x8000 pixels: the picture is too large; at"),
         (lambda path: png_header(20001, 2), "20001x2 pixels: the picture is too large; at most"),
         (lambda path: png_header(60000, 60000), "the picture is too large; at most 20,000 pixels"),
         (lambda path: b"P5 2 1 255 ab", "a PPM file; only PNG and JPEG are read: convert it"),
-        (lambda path: png_bytes(Image.new("L", (50, 50), 77), path), "all pixels are alike; give"),
+        (lambda path: saved(Image.new("L", (9, 9), 7), path).read_bytes(), "are alike; give one"),
     ],
     ids=["empty", "text", "cut", "50 megapixels", "side", "bomb", "format", "uniform"],
 )
@@ -219,9 +224,7 @@ def test_blank_paper_has_no_ink(tmp_path):
 
 def test_center_false_names_both_sizes_and_the_way_out(tmp_path):
     path = saved(drawing(), tmp_path / "large.png")
-    with pytest.raises(UserError, match="200 pixels wide and 150 high, the network takes 28 and"):
-        read_picture(path, center=False)
-    with pytest.raises(UserError, match="use --center=true to fit it"):
+    with pytest.raises(UserError, match=r"200 pixels wide and 150 high.* use --center=true to"):
         read_picture(path, center=False)
     with pytest.raises(UserError, match="scale it to that size"):
         read_picture(path, center=False, shape=(32, 32, 1))
