@@ -8,7 +8,7 @@ of 100, 20,000 shuffled steps over 60,000 images.
 
     python launch.py --config=configs/tutorial.py:quick
 
-is the same network at a learning rate of 0.1 for 1,000 steps, for a first look.
+is the same network at a learning rate of 0.1 for 500 steps, for a first look.
 """
 
 from ml_collections import ConfigDict
@@ -34,8 +34,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint_every_steps = 1000
     if variant == "quick":
         config.optimizer.learning_rate = 0.1
-        config.num_steps = 1000
-        config.eval_every_steps = 250
+        config.num_steps = 500
+        config.log_every_steps = 50
+        config.eval_every_steps = 100
     elif variant:
         raise UsageError(f"--config=configs/tutorial.py:{variant}: the only variant is 'quick'.")
     return config

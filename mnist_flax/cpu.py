@@ -1,22 +1,20 @@
 """Makes any model train fast on CPU, by rewriting its jaxpr before it is differentiated.
 
-The trap: on CPU, a convolution's gradients are 10-200 times slower inside `lax.scan`, `fori_loop`
-or `while_loop` than outside. Autodiff writes them as convolutions with permuted dimensions, and
-the XLA pass that restores the order of the fast kernels (ConvCanonicalization) visits only the
-entry computation, never the body of a loop (jax issue 12868). And the gradient of `nn.max_pool`
-(select_and_scatter) is slow on CPU everywhere.
+The trap: on CPU a convolution's gradients are 5-200 times slower inside `lax.scan`, `fori_loop` or
+`while_loop`. Autodiff writes them as convolutions with permuted dimensions, and the XLA pass that
+brings those into the order of the fast kernels (ConvCanonicalization) visits only the entry
+computation, never a loop's body (jax issue 12868). The gradient of `nn.max_pool` is slow anywhere.
 
-The fix: `rewrite(fn)` evaluates the equations of fn as they are, but with gradients of our own:
-a convolution's are two *forward* convolutions in the canonical order (NHWC images, HWIO
-kernels), a max-pool's a sum of strided slices. The model stays plain linen, its parameter tree
-untouched. Values are equal to the bit, gradients to float32 rounding; tied maxima too, where the
-first one of the window gets the whole gradient.
+The fix: `rewrite(fn)` evaluates fn's equations as they are, but with gradients of our own: of a
+convolution, two *forward* convolutions in canonical order (images NHWC, kernels HWIO); of a
+max-pool, a maximum of strided slices. Values are equal to the bit, gradients to float32 rounding,
+tied maxima included: the first one of a window gets its whole gradient, as in autodiff.
 
-FIGURES
+Measured with jax 0.10.1 on 2 shared cores, minimum of 25: a step of the tutorial's network (two
+5x5 convolutions, batch 100) in a `fori_loop`: 1,251 ms plain, 65 rewritten (alone: 114 and 71).
 
-What it costs: no forward-mode derivatives (`jax.jvp`, `jax.hessian`) through such equations.
-What it leaves alone: convolutions that `slow_convolutions` lists. On a GPU or TPU plain autodiff
-is right: see `for_backend`.
+No forward-mode derivatives (`jax.jvp`, `jax.hessian`) go through the replaced equations. On a GPU
+or TPU plain autodiff is right: see `for_backend`.
 """
 
 import functools
@@ -41,7 +39,7 @@ def rewrite(fn: Callable) -> Callable:
     @functools.wraps(fn)
     def rewritten(*args: Any, **kwargs: Any) -> Any:
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
-        outputs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((args, kwargs)))
+        outputs = _evaluate(closed, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return rewritten
@@ -61,29 +59,27 @@ def slow_convolutions(fn: Callable, *args: Any) -> list[str]:
     return list(_left_alone(jax.make_jaxpr(fn)(*args).jaxpr, scope="", hidden_in=""))
 
 
-def _evaluate(jaxpr: Jaxpr, consts: list[Any], args: list[Any]) -> list[Any]:
+def _evaluate(closed: ClosedJaxpr, args: list[Any]) -> list[Any]:
     """`jax.core.eval_jaxpr`, with the equations that we can do better replaced."""
-    inputs = [*jaxpr.constvars, *jaxpr.invars]
-    env: dict[Any, Any] = dict(zip(inputs, [*consts, *args], strict=True))
+    inputs = [*closed.jaxpr.constvars, *closed.jaxpr.invars]
+    env: dict[Any, Any] = dict(zip(inputs, [*closed.consts, *args], strict=True))
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
-    for eqn in jaxpr.eqns:
+    for eqn in closed.eqns:
         # The scope keeps the layers' names in profiles and in the compiled program.
         with eqn.ctx.manager, jax.named_scope(str(eqn.source_info.name_stack)):
             outputs = _evaluate_equation(eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return [read(atom) for atom in closed.jaxpr.outvars]
 
 
 def _evaluate_equation(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
-    replacement = _replacement(eqn)
-    if replacement is not None:
+    if replacement := _replacement(eqn):
         return [replacement(*args)]
-    body = _called(eqn)
-    if body is not None and _worth_entering(body.jaxpr):
-        return _evaluate(body.jaxpr, body.consts, args)
+    if (body := _called(eqn)) and _worth_entering(body):
+        return _evaluate(body, args)
     # get_bind_params gives custom_jvp and custom_vjp calls back the rules that they came with.
     outputs = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
     return outputs if eqn.primitive.multiple_results else [outputs]
@@ -105,9 +101,9 @@ def _called(eqn: JaxprEqn) -> ClosedJaxpr | None:
     return eqn.params[names[eqn.primitive]] if eqn.primitive in names else None
 
 
-def _worth_entering(jaxpr: Jaxpr) -> bool:
-    bodies = [body.jaxpr for eqn in jaxpr.eqns if (body := _called(eqn)) is not None]
-    return any(map(_replacement, jaxpr.eqns)) or any(map(_worth_entering, bodies))
+def _worth_entering(closed: ClosedJaxpr) -> bool:
+    bodies = filter(None, map(_called, closed.eqns))
+    return any(map(_replacement, closed.eqns)) or any(map(_worth_entering, bodies))
 
 
 def _left_alone(jaxpr: Jaxpr, scope: str, hidden_in: str) -> Iterator[str]:
@@ -138,11 +134,11 @@ def _obstacle(eqn: JaxprEqn) -> str:
     p, (x, w, y) = eqn.params, _arrays(eqn)
     last, spatial = x.ndim - 1, range(1, x.ndim - 1)
     images, kernels = (0, last, *spatial), (last, last - 1, *range(last - 1))
+    one_type = x.dtype == w.dtype == y.dtype and jnp.issubdtype(x.dtype, jnp.floating)
     obstacles = {
         "channels not last": tuple(p["dimension_numbers"]) != (images, kernels, images),
         "grouped over the batch": p["batch_group_count"] > 1,
-        "not of one float type": not x.dtype == w.dtype == y.dtype
-        or not jnp.issubdtype(x.dtype, jnp.floating),
+        "not of one float type": not one_type,
         "empty result": 0 in y.shape,
         "result with its own sharding": p.get("out_sharding") is not None,
     }

@@ -54,7 +54,7 @@ class Console:
     def advance(self, step: int, steps_per_second: float) -> None:
         """Moves the bar; a terminal only."""
         if self._bar is not None:
-            speed = f"{steps_per_second:.1f} steps/s"
+            speed = f"{steps_per_second:.1f}/s"
             self._bar.update(self._task, completed=step, speed=speed)
 
     def row(self, row: dict[str, Any]) -> None:
@@ -69,12 +69,13 @@ class Console:
 def format_row(row: dict[str, Any], total_steps: int) -> str:
     """Returns the console line of a training or evaluation row."""
     step = row["step"]
-    head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %"
+    split = f"{row['split']:<5}"
+    head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %  {split}"
     values = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
     if row["split"] == "eval":
-        return f"{head}  evaluation: {values}  on {row['examples']:,} images"
+        return f"{head}  {values}  {row['examples']:,} images"
     rate = row["steps_per_second"]
-    return f"{head}  {values}  {rate:.1f} steps/s  ETA {clock((total_steps - step) / rate)}"
+    return f"{head}  {values}  {rate:.1f}/s  ETA {clock((total_steps - step) / rate)}"
 
 
 def clock(seconds: float) -> str:
@@ -111,14 +112,15 @@ def _live_bar(console: Any, step: int, total_steps: int) -> tuple[Any, Any]:
 
     bar = progress.Progress(
         progress.TextColumn("{task.percentage:5.1f} %"),
-        progress.BarColumn(bar_width=20),
-        progress.TextColumn("step {task.completed:,}/{task.total:,}"),
+        progress.BarColumn(bar_width=None),  # what the others leave of the line
+        progress.TextColumn("{task.completed:,}/{task.total:,}"),
         progress.TextColumn("{task.fields[speed]}"),
         progress.TextColumn("ETA"),
         progress.TimeRemainingColumn(compact=True),
         progress.TextColumn("{task.fields[latest]}"),
         console=console,
         speed_estimate_period=30,
+        expand=True,
     )
     task = bar.add_task("train", total=total_steps, completed=step, speed="", latest="")
     bar.start()

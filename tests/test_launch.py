@@ -35,9 +35,9 @@ def test_training_says_what_it_does_and_keeps_it(launch: Launch, digits: Path, t
         f"Data: mnist, 105 images to train, 37 to evaluate, from IDX files in {digits}.",
         "norm",
         "Compiled in ",
-        "step     10/40  25.0 %  loss ",
-        "evaluation: loss ",
-        "on 37 images",
+        "step     10/40  25.0 %  train  loss ",
+        "step     16/40  40.0 %  eval   loss ",
+        "37 images",
         "Finished at step 40",
         "--mode=eval",
     ):

@@ -40,17 +40,17 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
         (
             TRAIN,
             20_000,
-            "step    100/20,000   0.5 %  loss 2.3026  accuracy 0.1000  50.0 steps/s  ETA 6:38",
+            "step    100/20,000   0.5 %  train  loss 2.3026  accuracy 0.1000  50.0/s  ETA 6:38",
         ),
         (
             TRAIN | {"step": 20_000},
             20_000,
-            "step 20,000/20,000 100.0 %  loss 2.3026  accuracy 0.1000  50.0 steps/s  ETA 0:00",
+            "step 20,000/20,000 100.0 %  train  loss 2.3026  accuracy 0.1000  50.0/s  ETA 0:00",
         ),
         (
             EVAL,
             2000,
-            "step  1,000/2,000  50.0 %  evaluation: loss 0.0800  accuracy 0.9757  on 10,000 images",
+            "step  1,000/2,000  50.0 %  eval   loss 0.0800  accuracy 0.9757  10,000 images",
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_on_a_terminal_a_bar_shows_where_the_run_is(terminal: Terminal) -> None:
         console.row(TRAIN)
         console.row(EVAL)
     shown = terminal.getvalue()
-    for text in ("step 50/100", "12.3 steps/s", "loss 2.3026  accuracy 0.1000"):
+    for text in ("50/100", "12.3/s", "loss 2.3026  accuracy 0.1000"):
         assert text in shown
     assert format_row(TRAIN, 100) not in shown  # the bar has it
     assert format_row(EVAL, 100) in shown
