@@ -164,22 +164,17 @@ def _convolution(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
 
 
 def _input_gradient(p: dict[str, Any], w: Array, dy: Array, padding: list) -> Array:
-    """Convolves dy [N,H',W',O] with the kernel [h,w,I/G,O] turned around: gives [N,H,W,I].
-
-    Strides and the image's dilation change places.
-    """
+    """Convolves dy [N,H',W',O] with the kernel [h,w,I/G,O] turned around: gives [N,H,W,I]."""
     groups, spatial = p["feature_group_count"], range(w.ndim - 2)
     w = jnp.flip(w, spatial).reshape(*w.shape[:-1], groups, -1)  # [h,w,I/G,G,O/G]
     w = jnp.swapaxes(w, -3, -1)  # [h,w,O/G,G,I/G]
     w = w.reshape(*w.shape[:-2], -1)
+    # Strides and the image's dilation change places; below, strides and the kernel's.
     return _like(p)(dy, w, p["lhs_dilation"], padding, p["window_strides"], p["rhs_dilation"])
 
 
 def _kernel_gradient(p: dict[str, Any], x: Array, dy: Array, padding: list) -> Array:
-    """Convolves x [N,H,W,I] with dy [N,H',W',O], the batch as their channels: gives [h,w,I/G,O].
-
-    Strides and the kernel's dilation change places.
-    """
+    """Convolves x [N,H,W,I] with dy [N,H',W',O], the batch as their channels: gives [h,w,I/G,O]."""
     x = x.reshape(*x.shape[:-1], p["feature_group_count"], -1)  # [N,H,W,G,I/G]
     x = jnp.moveaxis(x, (-1, 0), (0, -1))  # [I/G,H,W,G,N]
     x = x.reshape(*x.shape[:-2], -1)

@@ -1,5 +1,6 @@
 """What a run's bits depend on besides its config and data."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -9,6 +10,7 @@ import jax
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
+@functools.cache
 def environment() -> dict[str, str | int]:
     """Returns versions, devices and visible cores, for config.json and every checkpoint."""
     devices = jax.devices()

@@ -54,7 +54,10 @@ def open_run(
     dataset: Dataset,
     saved: dict[str, Any] | None,
 ) -> None:
-    """Writes config.json, cuts metrics.jsonl to the save, and says what starts or goes on."""
+    """Cuts metrics.jsonl to the save, writes config.json, and says what starts or goes on."""
+    step = saved["step"] if saved else 0
+    lost = bool(read_rows(workdir)) and saved is None
+    truncate_rows(workdir, step if saved else -1, evaluated=bool(saved and saved["evaluated"]))
     write_config(
         workdir,
         {
@@ -63,23 +66,27 @@ def open_run(
             "environment": environment(),
         },
     )
-    step = saved["step"] if saved else 0
-    lost = bool(read_rows(workdir)) and saved is None
-    truncate_rows(workdir, step if saved else -1, evaluated=bool(saved and saved["evaluated"]))
     for note in dataset.notes:
         writer.event(step, "fallback" if dataset.name != config.data.name else "data", note)
-    size = (
-        f"{len(dataset.train.labels):,} images to train, {len(dataset.eval.labels):,} to evaluate"
-    )
+    train, evaluation = len(dataset.train.labels), len(dataset.eval.labels)
+    size = f"{train:,} images to train, {evaluation:,} to evaluate"
     writer.event(step, "data", f"Data: {dataset.name}, {size}, from {dataset.source}.")
-    if saved:
-        message = f"Resumed at step {step:,} from {workdir}."
-        for name, (old, new) in saved["changed"].items():
-            message += f" config.{name} was {old}, is {new}."
-        writer.event(step, "resumed", message, changed=saved["changed"])
-    else:
+    if saved is None:
         again = " Nothing of the run before was saved: it starts again." if lost else ""
         writer.event(step, "started", f"Started in {workdir}.{again}")
+    else:
+        writer.event(step, "resumed", _resumed(workdir, saved), changed=saved["changed"])
+
+
+def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
+    """Says where a run goes on, and what is not as it was."""
+    message = f"Resumed at step {saved['step']:,} from {workdir}."
+    for name, (old, new) in saved["changed"].items():
+        message += f" config.{name} was {old}, is {new}."
+    moved = diff(saved["environment"], environment())
+    for name, (old, new) in moved.items():
+        message += f" {name} was {old}, is {new}."
+    return message + (" The bits may differ from an undisturbed run's." if moved else "")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

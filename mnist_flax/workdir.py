@@ -1,6 +1,6 @@
 """The folder of a run: who may write in it, and its text files.
 
-config.json      every resolved field, the versions of the stack, the command
+config.json      every resolved field, the data, the versions of the stack
 metrics.jsonl    one JSON object a line
 checkpoints/     see checkpoint.py
 """
@@ -44,10 +44,11 @@ def locked(workdir: Path) -> Iterator[None]:
             f"--workdir={workdir}: cannot be written ({_reason(error)}). "
             "Name a folder of yours with --workdir=…"
         ) from error
-    with lock:
-        lock.release()  # `with` has taken it once more
+    try:
         write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}")
         yield
+    finally:
+        lock.release()
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ import pytest
 from conftest import rows
 from ml_collections import ConfigDict
 
+from mnist_flax.environment import environment
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.training import train
 
@@ -156,3 +157,13 @@ def test_a_layer_that_will_be_slow_is_announced(tiny_config, tmp_path, capsys) -
     assert len(told) == 1
     assert "hidden" in told[0]
     assert told[0] in capsys.readouterr().err
+
+
+def test_another_environment_is_named_on_resume(tiny_config, tmp_path, capsys, monkeypatch) -> None:
+    tiny_config.num_steps = 1
+    train(tiny_config, tmp_path)
+    tiny_config.num_steps = 2
+    here = environment()
+    monkeypatch.setattr("mnist_flax.resume.environment", lambda: here | {"cores": 64})
+    train(tiny_config, tmp_path)
+    assert f"cores was {here['cores']}, is 64. The bits may differ" in capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_on_a_terminal_a_bar_shows_where_the_run_is(terminal: Terminal) -> None:
     with Console(terminal) as console:
         console.start(40, 100)
         assert "40.0 %" in terminal.getvalue()
-        assert "step 40/100" in terminal.getvalue()
+        assert "40/100" in terminal.getvalue()
         console.advance(50, 12.34)
         console.row(TRAIN)
         console.row(EVAL)
