@@ -1,7 +1,7 @@
 """Checkpoints: Orbax behind save, restore, newest, best. The only importer of orbax.
 
-    checkpoints/latest/STEP/   the newest `keep` saves
-    checkpoints/best/STEP/     the save with the best evaluation so far, if it is due or not
+    checkpoints/latest/STEP/   the newest `keep` saves that were due
+    checkpoints/best/STEP/     the save with the best evaluation so far, due or not
 
 Two managers and no preservation policy: a step in latest/ that was saved in the middle of its
 evaluation may later be saved as the best one too, and Orbax's `best_fn` with `max_to_keep` deletes
@@ -11,6 +11,8 @@ of both: Orbax itself believes a flipped bit in the tensors.
 
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +134,12 @@ class Checkpoints:
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         manager = self._best if step in self._best.all_steps() else self._latest
+        hook = sys.unraisablehook
+        sys.unraisablehook = _without_closed_loops(hook)
         try:
-            return manager.restore(step, args=args)
+            restored = manager.restore(step, args=args)
+            sys.unraisablehook = hook
+            return restored
         except Exception as error:  # damage raises at least six types, from OSError to ValueError
             raise self._damaged(step, _first_line(error)) from error
 
@@ -187,6 +193,20 @@ def _state_digest(state: PyTree) -> str:
 
 def _json_digest(metadata: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def _without_closed_loops(hook: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Returns a hook that drops what tensorstore's threads still have to say of a failed restore.
+
+    When one array cannot be read, Orbax closes its event loop, and each array that is read after
+    that prints a traceback of its own before our message. They may come late: the hook stays.
+    """
+
+    def filtered(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return filtered
 
 
 def _first_line(error: Exception) -> str:

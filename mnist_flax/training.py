@@ -142,8 +142,9 @@ def _loop(run: _Run, at: _Standing, state: TrainState, programs: Programs) -> Tr
         if run.times.eval_due(at.step) and not at.evaluated:
             _evaluate(run, at, state, programs)
         ending = at.step >= run.times.total_steps or run.should_stop()
-        if at.improved or (at.step != at.saved_step and (ending or run.times.save_due(at.step))):
-            _save(run, at, state)
+        due = at.step != at.saved_step and (ending or run.times.save_due(at.step))
+        if at.improved or due:
+            _save(run, at, state, due)
         if ending:
             break
         state = _run_chunk(run, at, state, programs)
@@ -200,8 +201,8 @@ def _evaluate(run: _Run, at: _Standing, state: TrainState, programs: Programs) -
         at.improved, at.best_accuracy = True, result.accuracy
 
 
-def _save(run: _Run, at: _Standing, state: TrainState) -> None:
-    """Saves the state of this step, as the best if its evaluation was."""
+def _save(run: _Run, at: _Standing, state: TrainState, due: bool) -> None:
+    """Saves the state of this step: as the best if its evaluation was, among the latest if due."""
     _stop_if_diverged(run, at, state)
     metadata = {
         "step": at.step,
@@ -211,7 +212,10 @@ def _save(run: _Run, at: _Standing, state: TrainState) -> None:
         "dataset": resume.describe(run.dataset),
         "environment": environment(),
     }
-    run.checkpoints.save(state, metadata, best=at.improved)
+    if at.improved:
+        run.checkpoints.save(state, metadata, best=True)
+    if due:
+        run.checkpoints.save(state, metadata, best=False)
     at.saved_step, at.improved = at.step, False
 
 

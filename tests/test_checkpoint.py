@@ -252,7 +252,6 @@ HARMS = [harm_empty, harm_half, harm_gone, harm_first_bit, harm_middle_bit]
 
 
 # Where a read fails, others of the same save are under way and find their event loop closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("harm", HARMS)
 def test_damage_to_any_file_is_found_or_does_no_harm(
     tmp_path: Path, reopen: Open, harm: Callable[[Path], None]

@@ -1,13 +1,16 @@
 """launch.py from the outside, as a user calls it."""
 
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from conftest import ROOT, TESTS, rows
+from conftest import ROOT, TESTS, launch_command, launch_environment, rows
 
 Launch = Callable[..., CompletedProcess[str]]
 TINY = f"--config={TESTS / 'tiny.py'}"
@@ -86,6 +89,31 @@ def test_predict_prints_one_json_line_a_file(launch: Launch, trained: Path, tmp_
     assert len(first["probabilities"]) == 10
     assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-5)
     assert first["classes"] == int(np.argmax(first["probabilities"]))
+
+
+def test_predict_draws_on_a_terminal(trained: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    terminal, side = pty.openpty()
+    arguments = (f"--workdir={trained}", "--mode=predict", "--center=false", "a.png")
+    done = subprocess.run(
+        launch_command(*arguments),
+        cwd=tmp_path,
+        env=launch_environment() | {"TERM": "xterm", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=side,
+        text=True,
+    )
+    drawn = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    os.close(side)
+    assert done.returncode == 0, drawn
+    row = json.loads(done.stdout)
+    assert f"a.png: {row['classes']}" in drawn
+    percent = 100 * row["probabilities"][row["classes"]]
+    assert f"→ {row['classes']} █" in drawn
+    assert f"{percent:.1f}%" in drawn
 
 
 def test_predict_writes_a_whole_split(launch: Launch, trained: Path, tmp_path: Path) -> None:

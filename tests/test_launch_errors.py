@@ -1,5 +1,6 @@
 """Bad input: one clear line (or one a fault), a status that is not zero, and nothing lost."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT, TESTS
 
 from mnist_flax.data.idx import write_idx
+from mnist_flax.workdir import locked
 
 Launch = Callable[..., CompletedProcess[str]]
 TUTORIAL = f"--config={ROOT / 'configs/tutorial.py'}"
@@ -212,6 +214,20 @@ def test_a_workdir_that_is_a_file(launch: Launch, digits: Path, tmp_path: Path) 
     done = launch(TINY, f"--config.data.data_dir={digits}", "--workdir=file")
     assert "--workdir=file: cannot be written" in _lines(done, status=1)[0]
     assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder nobody can write in")
+def test_a_workdir_that_cannot_be_written(launch: Launch, digits: Path) -> None:
+    done = launch(TINY, f"--config.data.data_dir={digits}", "--workdir=/proc/run")
+    assert "--workdir=/proc/run: cannot be written" in _lines(done, status=1)[0]
+
+
+def test_a_workdir_in_which_another_process_trains(
+    launch: Launch, digits: Path, tmp_path: Path
+) -> None:
+    with locked(tmp_path / "run"):
+        done = launch(TINY, f"--config.data.data_dir={digits}", f"--workdir={tmp_path / 'run'}")
+    assert f"process {os.getpid()} on " in _lines(done, status=1)[0]
 
 
 def test_eval_and_predict_without_a_run(launch: Launch) -> None:
