@@ -9,6 +9,7 @@ Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --conf
 --config.data.data_dir=FOLDER. All fields, with what they mean: mnist_flax/config.py.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mnist_flax.config import flatten, overridden
+from mnist_flax.config import flatten, is_harmless, overridden, require_fields
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.registry import nearest
 
@@ -36,6 +37,7 @@ flags.DEFINE_string("checkpoint", "latest", "eval and predict: latest, best, or 
 flags.DEFINE_bool("center", True, "predict: find the digit and centre it; false takes 28×28 as is")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
+LONGER = "--config.num_steps=N"
 _OURS = ("config", "workdir", "mode", "checkpoint", "center", "split", "output")
 
 
@@ -50,40 +52,42 @@ def main(argv: Sequence[str]) -> int:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each of its steps
         return {"train": _train, "eval": _evaluate, "predict": _predict}[FLAGS.mode](files)
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        _say(f"Error: {error}")
         return error.exit_status
+    except OSError as error:  # a full disk, a closed pipe: nothing that a traceback explains
+        _say(f"Error: {error}")
+        return 1
     except KeyboardInterrupt:
-        print("Interrupted; nothing was changed.", file=sys.stderr)
+        _say("Interrupted.")
         return 130
 
 
 def _train(files: Sequence[str]) -> int:
     from mnist_flax.stopping import StopSignals
 
-    _refuse("train", files=files, split=FLAGS.split, output=FLAGS.output)
+    _refuse(files, "checkpoint", "center", "split", "output")
     if FLAGS.config is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     config, notes = overridden(_recipe(sys.argv), _overrides())
     for note in notes:
         _say(note)
-    command = shlex.join(["python", *sys.argv])
     with StopSignals() as stop:
         from mnist_flax.training import train
 
         train(config, _workdir(), should_stop=stop.requested)
     if stop.signal is not None:
-        _say(f"Go on with: {command}")
+        _say(f"Go on with: {_command(sys.argv[1:])}")
         return 128 + stop.signal
-    _say(
-        f"Evaluate it with: {_same_run('eval')} --checkpoint=best\n"
-        f"Ask it with:      {_same_run('predict')} PICTURE.png\n"
-        f"Train it longer:  {_same_run('train')} --config.num_steps=N"
-    )
+    run = [f"--config={FLAGS['config'].config_filename}", f"--workdir={_workdir()}"]
+    _say(f"Evaluate it with: {_command([*run, '--mode=eval', '--checkpoint=best'])}")
+    _say(f"Ask it with:      {_command([*run, '--mode=predict', 'PICTURE.png'])}")
+    if is_harmless("num_steps", config):
+        _say(f"Train it longer:  {_command([*_without_duration(sys.argv[1:]), LONGER])}")
     return 0
 
 
 def _evaluate(files: Sequence[str]) -> int:
-    _refuse("eval", files=files, split=FLAGS.split, output=FLAGS.output)
+    _refuse(files, "center", "split", "output")
     from mnist_flax.evaluation import evaluate_restored
     from mnist_flax.inference import load_data, restore
 
@@ -111,6 +115,11 @@ def _predict(files: Sequence[str]) -> int:
         raise UsageError(
             "--mode=predict takes either picture files, or --split=test with --output=FILE.npz."
         )
+    if FLAGS.split:
+        _refuse(files, "center")
+        output = Path(FLAGS.output)
+        if output.is_dir() or not output.parent.is_dir():
+            raise UsageError(f"--output={output}: name a file in a folder that exists.")
     from mnist_flax.inference import load_data, restore
     from mnist_flax.prediction import predict_files, predict_split
     from mnist_flax.terminal import draw_prediction, supports_drawing
@@ -122,7 +131,7 @@ def _predict(files: Sequence[str]) -> int:
         dataset = load_data(restored, _say)
         for note in dataset.notes:
             _say(note)
-        accuracy = predict_split(restored, dataset.eval, Path(FLAGS.output))
+        accuracy = predict_split(restored, dataset.eval, output)
         _say(f"{len(dataset.eval.labels):,} images, accuracy {accuracy:.4f}, in {FLAGS.output}")
         return 0
     colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
@@ -138,6 +147,8 @@ def _predict(files: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> list[str]:
     """Fills FLAGS; returns the arguments that are no flags. Raises UsageError with every fault."""
     recipe = _recipe(argv)
+    if recipe is None and any(re.match(r"--?(no)?config\.", argument) for argument in argv):
+        raise UsageError("--config.… overrides a recipe: name it with --config=FILE.")
     if recipe is not None and (faults := _override_faults(argv, recipe)):
         raise UsageError("\n".join(faults))
     try:
@@ -158,7 +169,9 @@ def _recipe(argv: Sequence[str]) -> ConfigDict | None:
         near = nearest(path.stem, [file.stem for file in Path("configs").glob("*.py")])
         raise UsageError(f"--config={value}: there is no file {path}.{near}")
     try:
-        return _parse_config([argv[0], f"--config={value}"]).config
+        recipe = _parse_config([argv[0], f"--config={value}"]).config
+        require_fields(recipe)
+        return recipe
     except UsageError:
         raise
     except Exception as error:
@@ -205,27 +218,28 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
             hint = f" It is a section; set {inside[0]} or another." if inside else ""
             faults.append(f"--config.{name}: no such field.{hint or nearest(name, fields)}")
             continue
-        alone = [argv[0], *source, argument, *([] if equals else argv[i + 1 : i + 2])]
+        section, _, leaf = name.rpartition(".")
+        kind = (recipe[section] if section else recipe).get_type(leaf).__name__
+        apart = [] if equals or kind == "bool" else argv[i + 1 : i + 2]  # --config.seed 3
         try:
-            _parse_config(alone)
+            _parse_config([argv[0], *source, argument, *apart])
         except flags.Error:
-            section, _, leaf = name.rpartition(".")
-            kind = (recipe[section] if section else recipe).get_type(leaf).__name__
-            shown = value if equals else " ".join(argv[i + 1 : i + 2])
+            shown = value if equals else " ".join(apart)
             faults.append(f"--config.{name}={shown}: the value must be of type {kind}.")
     return faults
 
 
-def _refuse(mode: str, **given: Any) -> None:
-    """A flag that this mode would ignore is a mistake."""
-    for name, value in given.items():
-        if value:
-            what = f"the argument {value[0]!r}" if name == "files" else f"--{name}"
-            raise UsageError(f"--mode={mode} takes no such thing as {what}; see --help.")
+def _refuse(files: Sequence[str], *names: str) -> None:
+    """Raises UsageError for what this mode would ignore: a mistake."""
+    given = [f"the argument {files[0]!r}"] if files else []
+    given += [f"--{name}" for name in names if FLAGS[name].present]
+    if given:
+        raise UsageError(f"{given[0]}: --mode={FLAGS.mode} takes no such thing here; see --help.")
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a closed pipe must not change what a run is worth
+        print(text, file=sys.stderr, flush=True)
 
 
 def _overrides() -> dict[str, Any]:
@@ -242,10 +256,19 @@ def _workdir() -> Path:
     return Path("runs") / "-".join(filter(None, (Path(path).stem, variant)))
 
 
-def _same_run(mode: str) -> str:
-    flag = f"--workdir={FLAGS.workdir}" if FLAGS.workdir else ""
-    config = f"--config={FLAGS['config'].config_filename}"
-    return " ".join(filter(None, ("python launch.py", config, flag, f"--mode={mode}")))
+def _command(arguments: Sequence[str]) -> str:
+    return shlex.join(["python", sys.argv[0], *arguments])
+
+
+def _without_duration(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without --config.num_steps and --config.num_epochs."""
+    kept, skip = [], False
+    for argument in arguments:
+        match = re.fullmatch(r"--?config\.num_(?:steps|epochs)(=.*)?", argument)
+        if not match and not skip:
+            kept.append(argument)
+        skip = bool(match and not match[1])  # its value stands apart
+    return kept
 
 
 def _help() -> str:

@@ -56,13 +56,17 @@ def default_config() -> ConfigDict:
 
 
 # These may change between two starts of one run, because no bit of its state depends on them.
-# Where the data lie is one: their fingerprint tells whether they are the same.
+# What the data are called and cut from is among them: their fingerprint tells whether they are the
+# same images in the same order.
 _HARMLESS = (
     "log_every_steps",
     "eval_every_steps",
     "checkpoint_every_steps",
     "keep_checkpoints",
+    "data.name",
     "data.data_dir",
+    "data.train_split",
+    "data.eval_split",
     "data.fallback",
 )
 
@@ -147,6 +151,7 @@ def validate(config: ConfigDict, others: Iterable[Callable[[], object]] = ()) ->
     Raises:
       UsageError: one line a fault.
     """
+    require_fields(config)
     faults = _faults(config)
     for check in others:
         try:
@@ -155,6 +160,19 @@ def validate(config: ConfigDict, others: Iterable[Callable[[], object]] = ()) ->
             faults.append(str(error))
     if faults:
         raise UsageError("\n".join(faults))
+
+
+def require_fields(config: object) -> None:
+    """Raises UsageError if a recipe lacks what default_config() would have given it."""
+    if not isinstance(config, ConfigDict):
+        raise UsageError(
+            f"get_config() returned a {type(config).__name__}: return what default_config() gives."
+        )
+    if missing := sorted(flatten(default_config()).keys() - flatten(config).keys()):
+        raise UsageError(
+            f"The recipe has no {', '.join('config.' + name for name in missing)}: "
+            "start from default_config() and set fields of it."
+        )
 
 
 def _faults(config: ConfigDict) -> list[str]:
@@ -184,9 +202,9 @@ def _faults(config: ConfigDict) -> list[str]:
     if config.num_steps is not None and config.num_epochs is not None:
         faults.append(
             f"config.num_steps={config.num_steps} and config.num_epochs={config.num_epochs}: "
-            "only one of the two may be set; set the other to None."
+            "only one of the two may be set."
         )
     rate = config.optimizer.learning_rate
-    if rate is None or not 0 < rate < float("inf"):
+    if rate is None or not 0 < rate < 3e38:  # float32 ends there
         faults.append(f"config.optimizer.learning_rate={rate}: must be positive and finite.")
     return faults

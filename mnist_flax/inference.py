@@ -20,6 +20,8 @@ from mnist_flax.optim import create_optimizer
 from mnist_flax.state import TrainState, create_state
 from mnist_flax.workdir import read_config
 
+_OTHER_DATA = {"data.name", "data.data_dir"}
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -67,9 +69,11 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         step = checkpoints.find(which)
         metadata = checkpoints.metadata(step)
         trained_on = metadata["dataset"]
-        if not any(name.startswith("data.") for name in overrides):
-            # A run that fell back to the sample is judged on the sample, without another search.
-            overrides = {**overrides, "data.name": trained_on["name"]}
+        if trained_on["name"] != config.data.name and not _OTHER_DATA & overrides.keys():
+            # A run that fell back to the sample is judged on the sample, without another search,
+            # and cut as this command asks, not as the recipe did.
+            defaults = {"data.train_split": "train", "data.eval_split": "test"}
+            overrides = {**defaults, **overrides, "data.name": trained_on["name"]}
         config, _ = overridden(config, overrides)
         validate(config, others=(lambda: data.check(config.data),))
         model = create_model(config.model, len(trained_on["class_names"]))
@@ -87,7 +91,7 @@ def load_data(restored: Restored, report: Any) -> Dataset:
     """Loads what config.data names.
 
     Raises:
-      UserError: pictures of another size, or classes that the network does not know.
+      UserError: pictures of another size, or another number of classes than the network's.
     """
     dataset = data.load(restored.config.data, report=report)
     shape, classes = dataset.eval.images.shape[1:], len(dataset.class_names)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import optax
 from ml_collections import ConfigDict
@@ -45,7 +45,10 @@ def create_schedule(config: ConfigDict, learning_rate: float, total_steps: int) 
     rate_name = next((n for n in ("value", "peak_value", "init_value") if n in names), None)
     given = {rate_name: learning_rate, "decay_steps": total_steps, "transition_steps": total_steps}
     defaults = {name: value for name, value in given.items() if name in names}
-    return _call(function, config, "config.schedule", defaults)
+    schedule = _call(function, config, "config.schedule", defaults)
+    if not callable(schedule):
+        raise UsageError(f"config.schedule.name={config.name!r} gave {schedule!r}, no schedule.")
+    return cast(optax.Schedule, schedule)
 
 
 def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -61,7 +64,10 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Grad
     """
     function = registry.resolve(config.name, OPTIMIZERS, "config.optimizer.name")
     _parameters(function, "config.optimizer.name")
-    return _call(function, config, "config.optimizer", {}, learning_rate=schedule)
+    optimizer = _call(function, config, "config.optimizer", {}, learning_rate=schedule)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
+    return optimizer
 
 
 def _parameters(function: Any, field: str) -> list[str]:
@@ -87,4 +93,7 @@ def _call(
     try:
         return function(**arguments)
     except (TypeError, ValueError) as error:  # a missing argument, a value that optax refuses
-        raise UsageError(f"{section}.name={config.name!r}: {error}") from error
+        raise UsageError(
+            f"{section}.name={config.name!r}: {error}. What it needs besides stands in {section} "
+            "of a recipe; copy one and add it."
+        ) from error

@@ -31,15 +31,20 @@ def newest_save(
         return None
     metadata = checkpoints.metadata(steps[-1])
     changed = diff(metadata["config"], config.to_dict())
-    harmful = {name: pair for name, pair in changed.items() if not is_harmless(name, config)}
     theirs, ours = metadata["dataset"], describe(dataset)
-    harmful |= {
-        f"the data's {key}": (theirs[key], ours[key])
-        for key in ("name", "source", "fingerprint")
-        if theirs["fingerprint"] != ours["fingerprint"] and theirs[key] != ours[key]
+    other_data = theirs["fingerprint"] != ours["fingerprint"]
+    harmful = {
+        name: pair
+        for name, pair in changed.items()
+        if not is_harmless(name, config) or (other_data and name.startswith("data."))
     }
+    if other_data:
+        keys = [key for key in ("name", "source", "fingerprint") if theirs[key] != ours[key]]
+        harmful |= {f"the data's {key}": (theirs[key], ours[key]) for key in keys}
     if harmful:
         rows = "\n".join(f"  {name}: was {old}, now {new}" for name, (old, new) in harmful.items())
+        if other_data and theirs["name"] != ours["name"]:
+            rows += f"\n  (--config.data.name={theirs['name']} asks for the data that it was)"
         raise UserError(
             f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
             f"Undo the change to go on, or start afresh with --workdir={workdir}-new"
@@ -57,7 +62,7 @@ def open_run(
     """Cuts metrics.jsonl to the save, writes config.json, and says what starts or goes on."""
     step = saved["step"] if saved else 0
     lost = bool(read_rows(workdir)) and saved is None
-    truncate_rows(workdir, step if saved else -1, evaluated=bool(saved and saved["evaluated"]))
+    truncate_rows(workdir, step if saved else -1)
     write_config(
         workdir,
         {
@@ -87,6 +92,16 @@ def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")
+
+
+def evaluated_accuracy(workdir: Path, step: int) -> float | None:
+    """Returns the accuracy in a step's evaluation row; None if the step was not evaluated yet.
+
+    The file knows better than the save: a save made by a signal in the middle of an evaluation is
+    not written again when a later process completes that evaluation.
+    """
+    rows = [r for r in read_rows(workdir) if r.get("split") == "eval" and r.get("step") == step]
+    return rows[-1]["accuracy"] if rows else None
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

@@ -97,12 +97,14 @@ class Programs:
       train_chunk: (state, order, count) -> state after `count` steps of one epoch. The state is
         donated: the caller's old one is gone.
       eval_batch: (state, index) -> Metrics of the index-th batch of the evaluation split.
+      all_finite: (state) -> whether no parameter, statistic or open sum is NaN or infinite.
       seconds: how long compilation took.
     """
 
     epoch_order: Callable[[int], jax.Array]
     train_chunk: Callable[[TrainState, jax.Array, jax.Array], TrainState]
     eval_batch: Callable[[TrainState, jax.Array], Metrics]
+    all_finite: Callable[[TrainState], jax.Array]
     seconds: float
 
 
@@ -133,6 +135,7 @@ def compile_programs(
         epoch_order=functools.lru_cache(1)(lambda epoch: epoch_order(jnp.int32(epoch))),
         train_chunk=lambda state, order, count: train_chunk(state, *train_data, order, count),
         eval_batch=lambda state, index: eval_batch(state, *eval_data, index),
+        all_finite=jax.jit(all_finite),
         seconds=time.perf_counter() - started,
     )
 
@@ -145,6 +148,12 @@ def make_epoch_order(config: ConfigDict, num_examples: int) -> Callable[[jax.Arr
         return pipeline.epoch_order(key, num_examples, config.data.shuffle)
 
     return epoch_order
+
+
+def all_finite(state: TrainState) -> jax.Array:
+    """Says whether no parameter, running statistic or open sum is NaN or infinite: bool []."""
+    leaves = jax.tree.leaves((state.params, state.batch_stats, state.window))
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def make_train_chunk(

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: the first asks for an orderly stop, the second leaves at once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -57,7 +58,8 @@ class StopSignals:
                 os._exit(128 + byte[0])
             self._received.append(byte[0])
             name = signal.Signals(byte[0]).name
-            os.write(2, f"{name}: saving and leaving; once more leaves at once.\n".encode())
+            with contextlib.suppress(OSError):  # a pipe that the same Ctrl-C has closed
+                os.write(2, f"{name}: saving and leaving; once more leaves at once.\n".encode())
         os.close(self._read_end)
 
 

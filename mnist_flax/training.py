@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
 from mnist_flax.evaluation import evaluate
 from mnist_flax.metrics import Metrics
-from mnist_flax.models import create_model, summary
+from mnist_flax.models import check_model, create_model, summary
 from mnist_flax.optim import create_optimizer, create_schedule
 from mnist_flax.state import TrainState, create_state
 from mnist_flax.steps import Programs, compile_programs, slow_layers
@@ -51,8 +52,8 @@ class _Run:
 class _Standing:
     """Where a run stands: what the host knows without asking the device."""
 
-    first_step: int  # of this process
     step: int
+    window_open: bool  # whether there were steps since the last row
     saved_step: int | None  # of the newest save
     evaluated: bool  # whether the state of `step` was
     accuracy: float | None  # of the last evaluation
@@ -85,17 +86,19 @@ def train(
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
     """
     check(config)
+    workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(workdir))
         console = stack.enter_context(Console())
         dataset = data.load(config.data, report=console.say)
         times = Timetable.from_config(config, len(dataset.train.labels))
+        image_shape = dataset.train.images.shape[1:]
         model = create_model(config.model, len(dataset.class_names))
+        check_model(model, image_shape, len(dataset.class_names))
         learning_rate = create_schedule(
             config.schedule, config.optimizer.learning_rate, times.total_steps
         )
         optimizer = create_optimizer(config.optimizer, learning_rate)
-        image_shape = dataset.train.images.shape[1:]
+        stack.enter_context(locked(workdir))
         state = jax.jit(lambda: create_state(model, optimizer, image_shape, config.seed))()
 
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
@@ -103,9 +106,10 @@ def train(
         saved = resume.newest_save(checkpoints, config, dataset, workdir)
         if saved is not None:
             state = checkpoints.restore(saved["step"], state)
-        at = _standing(saved, checkpoints.best_accuracy())
-        if at.evaluated and at.step >= times.total_steps:
-            console.say(f"The run in {workdir} is finished: it stands at step {at.step:,}.")
+        at = _standing(workdir, saved, state, checkpoints.best_accuracy())
+        if at.evaluated and not at.improved and at.step >= times.total_steps:
+            message = f"The run in {workdir} is finished: it stands at step {at.step:,}."
+            console.say("\n".join([*dataset.notes, message]))
             return state
 
         writer = Writer(workdir, console, dataset.name)
@@ -137,14 +141,14 @@ def _loop(run: _Run, at: _Standing, state: TrainState, programs: Programs) -> Tr
     """Row, evaluation, save, chunk: in this order, so that a row is on disk before its save."""
     run.console.start(at.step, run.times.total_steps)
     while True:
-        if run.times.row_due(at.step) and at.step > at.first_step:
+        if run.times.row_due(at.step) and at.window_open:
             state = _write_row(run, at, state)
         if run.times.eval_due(at.step) and not at.evaluated:
             _evaluate(run, at, state, programs)
         ending = at.step >= run.times.total_steps or run.should_stop()
         due = at.step != at.saved_step and (ending or run.times.save_due(at.step))
         if at.improved or due:
-            _save(run, at, state, due)
+            _save(run, at, state, programs, due)
         if ending:
             break
         state = _run_chunk(run, at, state, programs)
@@ -164,7 +168,7 @@ def _run_chunk(run: _Run, at: _Standing, state: TrainState, programs: Programs) 
     state = programs.train_chunk(state, order, jnp.int32(count))
     jax.block_until_ready(state.step)
     seconds = time.perf_counter() - started
-    at.step, at.evaluated = at.step + count, False
+    at.step, at.window_open, at.evaluated = at.step + count, True, False
     at.row_seconds += seconds
     at.steps_per_second = count / seconds
     run.console.advance(at.step, at.steps_per_second)
@@ -173,17 +177,19 @@ def _run_chunk(run: _Run, at: _Standing, state: TrainState, programs: Programs) 
 
 def _write_row(run: _Run, at: _Standing, state: TrainState) -> TrainState:
     """Closes the window: writes its means and returns the state with an empty one."""
-    _stop_if_diverged(run, at, state)
-    rate = (at.step - at.row_step) / at.row_seconds
+    means = state.window.compute()
+    _stop_unless(math.isfinite(means["loss"]), run, at)
+    # No time was spent if all steps of the window were an earlier process's.
+    rate = (at.step - at.row_step) / at.row_seconds if at.row_seconds else 0.0
     run.writer.row(
         at.step,
         "train",
-        **state.window.compute(),
+        **means,
         learning_rate=float(run.learning_rate(at.step - 1)),
         steps_per_second=rate,
         images_per_second=rate * run.config.batch_size,
     )
-    at.row_step, at.row_seconds = at.step, 0.0
+    at.row_step, at.row_seconds, at.window_open = at.step, 0.0, False
     return state.replace(window=Metrics.empty())
 
 
@@ -195,18 +201,18 @@ def _evaluate(run: _Run, at: _Standing, state: TrainState, programs: Programs) -
     )
     if result is None:
         return
+    _stop_unless(math.isfinite(result.loss), run, at)
     run.writer.row(at.step, "eval", **dataclasses.asdict(result))
     at.evaluated, at.accuracy = True, result.accuracy
     if at.best_accuracy is None or result.accuracy > at.best_accuracy:
         at.improved, at.best_accuracy = True, result.accuracy
 
 
-def _save(run: _Run, at: _Standing, state: TrainState, due: bool) -> None:
+def _save(run: _Run, at: _Standing, state: TrainState, programs: Programs, due: bool) -> None:
     """Saves the state of this step: as the best if its evaluation was, among the latest if due."""
-    _stop_if_diverged(run, at, state)
+    _stop_unless(bool(programs.all_finite(state)), run, at)
     metadata = {
         "step": at.step,
-        "evaluated": at.evaluated,
         "accuracy": at.accuracy if at.evaluated else None,
         "config": run.config.to_dict(),
         "dataset": resume.describe(run.dataset),
@@ -219,27 +225,32 @@ def _save(run: _Run, at: _Standing, state: TrainState, due: bool) -> None:
     at.saved_step, at.improved = at.step, False
 
 
-def _stop_if_diverged(run: _Run, at: _Standing, state: TrainState) -> None:
-    """Raises UserError on a loss that is no number, before it is written or saved."""
-    loss_sum = float(state.window.loss_sum)
-    if not math.isfinite(loss_sum):
-        rate = float(run.learning_rate(at.step - 1))
-        raise UserError(
-            f"The loss is {loss_sum} within steps {at.row_step + 1} to {at.step}, at learning rate "
-            f"{rate:g}. Last good save: step {at.saved_step}. Lower "
-            "config.optimizer.learning_rate and start afresh with another --workdir."
-        )
+def _stop_unless(finite: bool, run: _Run, at: _Standing) -> None:
+    """Raises UserError on numbers that are none, before they are written or saved."""
+    if finite:
+        return
+    rate = float(run.learning_rate(max(at.step - 1, 0)))
+    saved = "none" if at.saved_step is None else f"step {at.saved_step}"
+    raise UserError(
+        f"The run diverged: NaN or infinity within steps {at.row_step + 1} to {at.step}, at "
+        f"learning rate {rate:g}. Last good save: {saved}. Start afresh with another --workdir "
+        f"and, say, --config.optimizer.learning_rate={rate / 10:g}"
+    )
 
 
-def _standing(saved: dict | None, best_accuracy: float | None) -> _Standing:
-    saved = saved or {"step": 0, "evaluated": False, "accuracy": None}
-    step = saved["step"]
+def _standing(
+    workdir: Path, saved: dict[str, Any] | None, state: TrainState, best_accuracy: float | None
+) -> _Standing:
+    step = saved["step"] if saved else 0
+    accuracy = resume.evaluated_accuracy(workdir, step) if saved else None
+    improved = accuracy is not None and (best_accuracy is None or accuracy > best_accuracy)
     return _Standing(
-        first_step=step,
         step=step,
-        saved_step=step if step else None,
-        evaluated=saved["evaluated"],
-        accuracy=saved["accuracy"],
-        best_accuracy=best_accuracy,
+        window_open=bool(state.window.count > 0),
+        saved_step=step if saved else None,
+        evaluated=accuracy is not None,
+        accuracy=accuracy,
+        best_accuracy=accuracy if improved else best_accuracy,
+        improved=improved,
         row_step=step,
     )

@@ -94,11 +94,22 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def append_row(workdir: Path, row: dict[str, Any]) -> None:
-    """Appends one row to metrics.jsonl; it is on the disk when this returns."""
-    with (workdir / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Appends one row to metrics.jsonl; it is on the disk when this returns.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = workdir / METRICS_FILE
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({_reason(error)}). Make room and start again: the run "
+            "goes on from its newest checkpoint."
+        ) from error
 
 
 def read_rows(workdir: Path) -> list[dict[str, Any]]:
@@ -110,7 +121,10 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / METRICS_FILE
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}).") from error
     rows = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is partial
         row = None
@@ -122,18 +136,8 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def truncate_rows(workdir: Path, step: int, evaluated: bool) -> None:
-    """Drops the rows that a resumed run will write again.
-
-    Args:
-      workdir: the run's folder.
-      step: rows after it go.
-      evaluated: whether this step's own evaluation row stays.
-    """
-    rows = [
-        row
-        for row in read_rows(workdir)
-        if row["step"] < step or (row["step"] == step and (evaluated or row.get("split") != "eval"))
-    ]
+def truncate_rows(workdir: Path, step: int) -> None:
+    """Drops the rows after a step, which a run that is resumed there will write again."""
+    rows = [row for row in read_rows(workdir) if row.get("step", 0) <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(workdir / METRICS_FILE, text)

@@ -1,5 +1,6 @@
 """Where a run's rows go: one row of values in; a console line and a line of metrics.jsonl out."""
 
+import contextlib
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -39,11 +40,16 @@ class Console:
             self._bar.stop()
 
     def say(self, text: str) -> None:
-        """Prints lines as they are, above the bar if there is one."""
-        if self._rich.is_terminal:
-            self._rich.print(text, markup=False)
-        else:
-            print(text, file=self._stream, flush=True)
+        """Prints lines as they are, above the bar if there is one.
+
+        A console that is gone (a pipe that was closed) costs the run nothing: what is said is in
+        metrics.jsonl too.
+        """
+        with contextlib.suppress(OSError):
+            if self._rich.is_terminal:
+                self._rich.print(text, markup=False)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def start(self, step: int, total_steps: int) -> None:
         """Opens the progress of a run that stands at step."""
@@ -75,6 +81,8 @@ def format_row(row: dict[str, Any], total_steps: int) -> str:
     if row["split"] == "eval":
         return f"{head}  {values}  {row['examples']:,} images"
     rate = row["steps_per_second"]
+    if rate == 0:  # all its steps were an earlier process's
+        return f"{head}  {values}"
     return f"{head}  {values}  {rate:.1f}/s  ETA {clock((total_steps - step) / rate)}"
 
 

@@ -155,7 +155,7 @@ def test_diff_names_changed_new_and_gone_fields() -> None:
         ("batch_size", "constant_schedule", False),
         ("optimizer.learning_rate", "constant_schedule", False),
         ("model.name", "constant_schedule", False),
-        ("data.train_split", "constant_schedule", False),
+        ("data.train_split", "linear_schedule", True),  # the fingerprint tells whether it matters
         ("data.shuffle", "constant_schedule", False),
     ],
 )

@@ -165,3 +165,10 @@ def test_without_network_or_data_the_fallback_is_announced(launch: Launch, tmp_p
     assert {row["dataset"] for row in rows(workdir)} == {"mnist_sample"}
     events = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert any(row.get("event") == "fallback" for row in events)
+
+    # What follows is about the digits that it was trained on, and cut as it is asked here.
+    more = (f"--config={ROOT / 'configs/tutorial.py'}:quick", "--mode=predict", "--output=o.npz")
+    done = launch(*more, "--split=train[:7]")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "o.npz") as saved:
+        assert len(saved["labels"]) == 7

@@ -80,6 +80,38 @@ def test_a_stop_in_the_middle_of_an_evaluation_loses_nothing(tiny_config, tmp_pa
     _assert_same_run(tmp_path / "straight", cut)
 
 
+def test_a_stop_in_the_last_evaluation_is_made_good_once(tiny_config, tmp_path, capsys) -> None:
+    tiny_config.num_steps = 12
+    tiny_config.optimizer.learning_rate = 1e-9  # so that no evaluation beats the first
+    tiny_config.eval_every_steps = 10
+    metrics = tmp_path / "metrics.jsonl"
+    stop = lambda: metrics.exists() and '"step": 12, "split": "train"' in metrics.read_text()  # noqa: E731
+    train(tiny_config, tmp_path, should_stop=stop)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 10, 10, 12]
+    train(tiny_config, tmp_path)
+    once = metrics.read_bytes()
+    train(tiny_config, tmp_path)
+    assert metrics.read_bytes() == once
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_a_stop_before_the_first_step_may_come_twice(tiny_config, tmp_path) -> None:
+    for _ in range(2):
+        assert int(train(tiny_config, tmp_path, should_stop=lambda: True).step) == 0
+    assert int(train(tiny_config, tmp_path).step) == 40
+
+
+def test_a_console_that_goes_away_costs_nothing(digits, tmp_path) -> None:
+    command = launch_command(*_arguments(digits, tmp_path / "run"))
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=launch_environment(), stderr=subprocess.PIPE
+    )
+    assert process.stderr
+    process.stderr.close()
+    assert process.wait(timeout=120) == 0
+    assert rows(tmp_path / "run")[-1]["step"] == 40
+
+
 def _wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
     while not condition():

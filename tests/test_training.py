@@ -98,16 +98,63 @@ def test_the_best_evaluation_is_saved_at_its_step(tiny_config, tmp_path) -> None
 def test_a_diverging_run_stops_and_saves_nothing_bad(tiny_config, tmp_path) -> None:
     tiny_config.optimizer.name = "sgd"
     tiny_config.optimizer.learning_rate = 1e30
-    with pytest.raises(UserError, match=r"loss is (nan|inf).* learning rate 1e\+30.*learning_rate"):
+    with pytest.raises(UserError, match=r"diverged.* learning rate 1e\+30.*learning_rate=1e\+29"):
         train(tiny_config, tmp_path)
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
     assert not list((tmp_path / "checkpoints/latest").iterdir())
+
+
+def test_parameters_that_are_no_numbers_are_never_saved(tiny_config, tmp_path) -> None:
+    # The window of step 1 is finite: its loss was taken before the update that spoils all.
+    tiny_config.optimizer.name = "tiny:spoil"
+    tiny_config.log_every_steps = tiny_config.checkpoint_every_steps = 1
+    with pytest.raises(UserError, match="diverged"):
+        train(tiny_config, tmp_path)
+    assert not list((tmp_path / "checkpoints/latest").iterdir())
+
+
+def test_an_evaluation_that_is_no_number_stops_the_run(tiny_config, tmp_path) -> None:
+    tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e38})
+    tiny_config.num_steps = 1
+    with pytest.raises(UserError, match="diverged"):
+        train(tiny_config, tmp_path)
+    assert [row["split"] for row in rows(tmp_path)] == ["train"]
+
+
+def test_a_run_shortened_to_where_it_stands_gets_its_last_row(tiny_config, tmp_path) -> None:
+    train(tiny_config, tmp_path, should_stop=(tmp_path / "checkpoints/latest/4").exists)
+    tiny_config.num_steps = 8  # where it stopped, in the middle of a window
+    train(tiny_config, tmp_path)
+    assert [(r["split"], r["step"]) for r in rows(tmp_path)][-2:] == [("train", 8), ("eval", 8)]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("tiny:WideNet", r"gives logits \[2, 12\] .* needed are \[2, 10\]"),
+        ("tiny:BrokenNet", r"tiny.py, line \d+: "),
+    ],
+)
+def test_a_model_that_does_not_fit_is_told_in_one_line(tiny_config, tmp_path, model, expected):
+    tiny_config.model.name = model
+    with pytest.raises(UsageError, match=expected) as caught:
+        train(tiny_config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_config, tmp_path) -> None:
     tiny_config.batch_size = 106
     with pytest.raises(UsageError, match=r"batch_size=106.*105"):
         train(tiny_config, tmp_path)
+
+
+def test_the_same_images_under_another_name_are_the_same_data(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 4
+    train(tiny_config, tmp_path)
+    tiny_config.num_steps = 8
+    tiny_config.data.eval_split = "test[:100%]"
+    assert int(train(tiny_config, tmp_path).step) == 8
 
 
 def test_other_data_is_not_resumed_on(tiny_config, tmp_path) -> None:

@@ -176,21 +176,13 @@ ROWS = [
 
 
 @pytest.mark.parametrize(
-    ("step", "evaluated", "left"),
-    [
-        (-1, False, []),
-        (0, False, [0]),
-        (1, True, [0, 1]),
-        (5, True, [0, 1, 2, 3, 4]),
-        (5, False, [0, 1, 2, 4]),  # the save came before the evaluation, which comes again
-        (6, False, [0, 1, 2, 3, 4, 5]),
-    ],
+    ("step", "left"), [(-1, []), (0, [0]), (1, [0, 1]), (5, [0, 1, 2, 3, 4]), (6, [*range(6)])]
 )
 def test_rows_that_will_be_written_again_are_cut(
-    tmp_path: Path, step: int, evaluated: bool, left: list[int]
+    tmp_path: Path, step: int, left: list[int]
 ) -> None:
     metrics(tmp_path, "".join(json.dumps(row) + "\n" for row in ROWS) + '{"step": 7, "cut sho')
-    truncate_rows(tmp_path, step, evaluated)
+    truncate_rows(tmp_path, step)
     assert read_rows(tmp_path) == [ROWS[i] for i in left]
     append_row(tmp_path, {"step": 8})
     assert read_rows(tmp_path)[-1] == {"step": 8}
@@ -200,5 +192,5 @@ def test_cutting_changes_no_byte_of_what_stays(tmp_path: Path) -> None:
     append_row(tmp_path, {"step": 1, "loss": 2.3025850929940455, "split": "train", "ü": "ß"})
     before = (tmp_path / "metrics.jsonl").read_bytes()
     append_row(tmp_path, {"step": 2})
-    truncate_rows(tmp_path, 1, evaluated=True)
+    truncate_rows(tmp_path, 1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before

@@ -1,6 +1,7 @@
 """A network and a recipe small enough that a test run takes seconds. Not a test itself."""
 
 import jax
+import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -46,3 +47,27 @@ class RematNet(nn.Module):
         del train
         x = nn.remat(nn.Conv)(4, (3, 3), name="hidden")(images)
         return nn.Dense(self.num_classes, name="logits")(x.reshape(len(x), -1))
+
+
+class WideNet(nn.Module):
+    """Gives twelve logits, whatever the data are."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        del train
+        return nn.Dense(12)(images.reshape(len(images), -1))
+
+
+class BrokenNet(nn.Module):
+    """Has an error of its author's in it."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        del train
+        return nn.Dense(10)(images.reshape(len(images), 7))
+
+
+def spoil(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """An optimizer that turns every parameter into NaN."""
+    del learning_rate
+    return optax.scale(float("nan"))

@@ -8,6 +8,8 @@ fast.
 
 import dataclasses
 import inspect
+import sysconfig
+import traceback
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,39 @@ def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
         return cls(**fields)
     except TypeError as error:  # a field without a default that the config does not give
         raise UsageError(f"config.model.name={config.name!r}: {error}") from error
+
+
+def check_model(model: nn.Module, image_shape: tuple[int, ...], num_classes: int) -> None:
+    """Traces the model once, in training, and checks what comes out.
+
+    Raises:
+      UsageError: it fails, with the line where it does, or its logits are not [B, num_classes].
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+
+    def logits(images: jax.Array) -> jax.Array:
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        return model.init_with_output(rngs, images, train=True)[0]
+
+    name = f"{type(model).__module__}:{type(model).__name__}"
+    try:
+        shape = getattr(jax.eval_shape(logits, images), "shape", None)
+    except Exception as error:
+        others = ("site-packages", sysconfig.get_path("stdlib"), __file__)
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not any(path in frame.filename for path in others)]
+        where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        what = next(iter(str(error).strip().splitlines()), "")[:160]
+        raise UsageError(
+            f"config.model.name={name!r} fails on images {list(images.shape)}: "
+            f"{where}{type(error).__name__}: {what}"
+        ) from error
+    if shape != (2, num_classes):
+        got = "no array" if shape is None else f"logits {list(shape)}"
+        raise UsageError(
+            f"config.model.name={name!r} gives {got} for {images.shape[0]} images of "
+            f"{num_classes} classes; needed are [{images.shape[0]}, {num_classes}]."
+        )
 
 
 def summary(model: nn.Module, image_shape: tuple[int, ...], width: int = 100) -> str:
