@@ -9,7 +9,7 @@ import tempfile
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,14 +38,15 @@ def is_whole(path: Path, remote: Remote) -> bool:
     return hashlib.sha256(path.read_bytes()).hexdigest() == remote.sha256
 
 
-def download(remote: Remote, path: Path) -> None:
-    """Downloads a file, whole and verified or not at all.
+def download(remote: Remote, path: Path, begun: Callable[[], None] = lambda: None) -> None:
+    """Downloads a file, whole and verified or not at all; calls `begun` once bytes come.
 
     Raises Unavailable without network or with one that stalls, UserError for another file than
     the one published, OSError where nothing can be written.
     """
     chunks = _receive(remote)
     first = next(chunks)  # before this, nothing is created on disk
+    begun()
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:

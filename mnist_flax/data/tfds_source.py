@@ -156,11 +156,16 @@ def prepare(
     remotes = remotes or known_remotes(name)
     try:
         wanted = {n: r for n, r in remotes.items() if not is_whole(downloads / n, r)}
-        if wanted:
-            size = sum(remote.size for remote in wanted.values()) / 1e6
-            report(f"Downloading {name} ({size:.1f} MB) to {downloads} ...")
+        size = sum(remote.size for remote in wanted.values()) / 1e6
+        # Told once, when the first bytes are there: without network only the reason is told.
+        messages = [f"Downloading {name} ({size:.1f} MB) to {downloads} ..."]
+
+        def begun() -> None:
+            while messages:
+                report(messages.pop())
+
         for file_name, remote in wanted.items():
-            download(remote, downloads / file_name)
+            download(remote, downloads / file_name, begun)
         raw = idx.read_directory(downloads, name)
         if raw is None:
             raise ValueError(f"the remotes of {name} are not named as IDX files are")
