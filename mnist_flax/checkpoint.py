@@ -149,6 +149,10 @@ class Checkpoints:
         return self._directory / kind / str(step)
 
     def _damaged(self, step: int, reason: str) -> UserError:
+        if not self.path(step).is_dir():  # it was listed a moment ago
+            return UserError(
+                f"{self.path(step)} is gone: a run that trains here has replaced it. Try again."
+            )
         older = [s for s in self.steps() if s < step]
         go_on = f"step {older[-1]}" if older else "the beginning"
         return UserError(

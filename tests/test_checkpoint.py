@@ -181,6 +181,18 @@ def test_read_only_changes_nothing(tmp_path: Path, reopen: Open) -> None:
     assert files(tmp_path) == before
 
 
+def test_a_save_that_was_replaced_meanwhile_is_not_called_damaged(
+    tmp_path: Path, reopen: Open
+) -> None:
+    writer = reopen(keep=1)
+    save(writer, 3)
+    reader = reopen(read_only=True)
+    assert reader.find("latest") == 3
+    save(writer, 5)
+    with pytest.raises(UserError, match=r"latest/3 is gone: .* Try again"):
+        reader.restore(3, make_state(3))
+
+
 def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoints = Checkpoints(Path("run/checkpoints"))
