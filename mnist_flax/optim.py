@@ -4,11 +4,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from mnist_flax import registry
-from mnist_flax.errors import UsageError
+from mnist_flax.errors import UsageError, where_it_failed
 
 # Those of optax that take a schedule for their learning rate; rprop and sm3 do not.
 OPTIMIZERS = {
@@ -27,6 +29,16 @@ SCHEDULES = {
         *("polynomial_schedule", "warmup_constant_schedule", "warmup_cosine_decay_schedule"),
     )
 }
+
+
+# What an argument called `mask` may name: which parameters a weight decay touches.
+MASKS = {"kernels": "mnist_flax.optim:kernels"}
+_MASK_ARGUMENTS = ("mask", "weight_decay_mask", "trust_ratio_mask")
+
+
+def kernels(params: Any) -> Any:
+    """Says True of kernels and False of biases, scales and other vectors: a pytree of bools."""
+    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)
 
 
 def create_schedule(config: ConfigDict, learning_rate: float, total_steps: int) -> optax.Schedule:
@@ -51,23 +63,55 @@ def create_schedule(config: ConfigDict, learning_rate: float, total_steps: int) 
     return cast(optax.Schedule, schedule)
 
 
-def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+def create_optimizer(
+    config: ConfigDict, schedule: optax.Schedule, clip_by_global_norm: float | None = None
+) -> optax.GradientTransformation:
     """Builds the optimizer that config.optimizer names, with the schedule as its learning rate.
 
     Args:
       config: the optimizer section: `name`, `learning_rate` (which the schedule already holds),
-        and further arguments of that function, e.g. `momentum`.
+        and further arguments of that function, e.g. `momentum`. A mask is a name of MASKS or
+        'package.module:function', params -> pytree of bools.
       schedule: step -> learning rate.
+      clip_by_global_norm: the largest norm that the gradient of all parameters together keeps.
 
     Raises:
       UsageError: an unknown name, or arguments that the function does not take or still lacks.
     """
     function = registry.resolve(config.name, OPTIMIZERS, "config.optimizer.name")
     _parameters(function, "config.optimizer.name")
-    optimizer = _call(function, config, "config.optimizer", {}, learning_rate=schedule)
+    masks = {
+        name: registry.resolve(config[name], MASKS, f"config.optimizer.{name}")
+        for name in _MASK_ARGUMENTS
+        if isinstance(config.get(name), str)
+    }
+    optimizer = _call(function, config, "config.optimizer", {}, **masks, learning_rate=schedule)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
-    return optimizer
+    if clip_by_global_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)
+
+
+def check_optimizer(optimizer: optax.GradientTransformation, params: Any, name: str) -> None:
+    """Traces one update.
+
+    Args:
+      optimizer: from create_optimizer.
+      params: the model's, or their shapes.
+      name: config.optimizer.name, for the message.
+
+    Raises:
+      UsageError: it fails, with the line where it does, or its updates are not like the parameters.
+    """
+    try:
+        updates = jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p)[0], params)
+        jax.eval_shape(optax.apply_updates, params, updates)
+    except Exception as error:
+        raise UsageError(
+            f"config.optimizer.name={name!r} fails on the model's parameters: "
+            f"{where_it_failed(error, __file__)}"
+        ) from error
 
 
 def _parameters(function: Any, field: str) -> list[str]:
@@ -92,8 +136,10 @@ def _call(
         )
     try:
         return function(**arguments)
-    except (TypeError, ValueError) as error:  # a missing argument, a value that optax refuses
+    except UsageError:
+        raise
+    except Exception as error:  # a missing argument, a value that optax refuses, the user's fault
         raise UsageError(
-            f"{section}.name={config.name!r}: {error}. What it needs besides stands in {section} "
-            "of a recipe; copy one and add it."
+            f"{section}.name={config.name!r}: {where_it_failed(error, __file__)}. What it needs "
+            f"besides stands in {section} of a recipe; copy one and add it."
         ) from error

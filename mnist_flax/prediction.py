@@ -12,7 +12,7 @@ from mnist_flax.data.dataset import Split
 from mnist_flax.errors import UserError
 from mnist_flax.inference import Restored
 from mnist_flax.pictures import read_pictures
-from mnist_flax.steps import make_predict_batch
+from mnist_flax.programs import make_predict_batch
 
 
 def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: the optimizer's.
       window: sums over the steps since the last training row. Part of the state, so that a run
         that was interrupted inside a window writes the same row as one that was not.
+      epoch: likewise, since the last epoch row.
     """
 
     step: jax.Array
@@ -32,6 +33,7 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: PyTree
     opt_state: PyTree
     window: Metrics
+    epoch: Metrics
 
 
 def rng_key(seed: int, purpose: str, step: int | jax.Array) -> jax.Array:
@@ -79,6 +81,7 @@ def create_state(
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
         window=Metrics.empty(),
+        epoch=Metrics.empty(),
     )
     # Strong types: a weakly typed leaf would change its type in the first step.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)

@@ -13,7 +13,7 @@ class Timetable:
 
     Attributes:
       total_steps: the run ends here; every event is due here.
-      steps_per_epoch: full batches in the training data.
+      steps_per_epoch: full batches in the training data, as extended.
       log_every: between training rows; there is one at step 1 besides.
       eval_every: between evaluations.
       checkpoint_every: between saves.
@@ -58,6 +58,10 @@ class Timetable:
     def save_due(self, step: int) -> bool:
         """Says whether the state of this step is saved."""
         return self._due(step, self.checkpoint_every)
+
+    def epoch_due(self, step: int) -> bool:
+        """Says whether an epoch ends at this step."""
+        return step > 0 and step % self.steps_per_epoch == 0
 
     def next_event(self, step: int) -> int:
         """Returns the first step after this one at which anything happens: a chunk's end."""

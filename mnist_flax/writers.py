@@ -73,13 +73,16 @@ class Console:
 
 
 def format_row(row: dict[str, Any], total_steps: int) -> str:
-    """Returns the console line of a training or evaluation row."""
+    """Returns the console line of a training, an epoch's or an evaluation row."""
     step = row["step"]
     split = f"{row['split']:<5}"
     head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %  {split}"
     values = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
     if row["split"] == "eval":
         return f"{head}  {values}  {row['examples']:,} images"
+    if row["split"] == "epoch":
+        summed, last = f"{row['loss_sum']:.6g}", f"{row['last_batch_accuracy']:.4f}"
+        return f"{head}  {values}  epoch {row['epoch']}: loss summed {summed}, last batch {last}"
     rate = row["steps_per_second"]
     if rate == 0:  # all its steps were an earlier process's
         return f"{head}  {values}"

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import subprocess
@@ -42,6 +43,11 @@ def tiny_config(digits: Path) -> ConfigDict:
     config = get_config()
     config.data.data_dir = str(digits)
     return config
+
+
+def recipe(name: str) -> ConfigDict:
+    """The config that configs/<name>.py gives."""
+    return importlib.import_module(f"configs.{name}").get_config()
 
 
 def launch_command(*arguments: str) -> list[str]:

@@ -28,6 +28,7 @@ def make_state(step: int, width: int = 64, optimizer: str = "adam") -> TrainStat
         batch_stats={},
         opt_state=getattr(optax, optimizer)(0.1).init(params),
         window=Metrics(jnp.float32(0.1), jnp.int32(3), jnp.int32(4)),
+        epoch=Metrics(jnp.float32(0.7), jnp.int32(5), jnp.int32(6)),
     )
 
 

@@ -18,6 +18,7 @@ def config(**changes):
         "data_dir": None,
         "train_split": "train",
         "eval_split": "test",
+        "resplit": None,
         "shuffle": True,
         "fallback": "mnist_sample",
     }

@@ -16,14 +16,16 @@ LAYERS = (
     {"errors"},
     {"registry", "workdir", "terminal", "data.download", "environment"},
     {"config", "metrics", "writers", "cpu", "optim", "pictures"},
-    {"data.dataset", "data.augment", "data.pipeline", "models.tutorial", "timetable", "stopping"},
+    {"data.dataset", "data.augment", "models.blocks", "timetable", "stopping"},
+    {"data.pipeline", "models.lenet", "models.threeconv", "models.tutorial"},
     {"data.idx", "data.sample", "models", "state"},
     {"data.folder"},
     {"data.tfds_source", "checkpoint"},
     {"data"},
     {"steps", "resume"},
-    {"inference"},
+    {"programs", "inference"},
     {"evaluation", "prediction"},
+    {"loop"},
     {"training"},
 )
 

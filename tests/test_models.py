@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from mnist_flax.errors import UsageError
 from mnist_flax.models import create_model, summary
-from mnist_flax.models.tutorial import INITIALIZERS, Tutorial
+from mnist_flax.models.blocks import INITIALIZERS
+from mnist_flax.models.tutorial import Tutorial
 
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
 
@@ -185,7 +186,7 @@ def test_a_users_own_model() -> None:
         (
             section("tutorial", dropout=0.1),
             "config.model.dropout: 'tutorial' has no such field. Did you mean 'dropout_rate'? "
-            "It has: dropout_rate, kernel_init, num_classes.",
+            "It has: bias_init, dropout_rate, init_stddev, kernel_init, num_classes.",
         ),
         (section("tutorial", parent=1), "config.model.parent: 'tutorial' has no such field."),
         (section("fractions:Fraction"), "config.model.name='fractions:Fraction': <class 'fracti"),

@@ -163,7 +163,10 @@ def test_every_schedule_says_what_it_lacks_or_is_built(name: str) -> None:
             section(f"{__name__}:without_learning_rate"),
             "config.optimizer.learning_rate: 'test_optim:without_learning_rate' takes no such",
         ),
-        (section(f"{__name__}:picky"), "config.optimizer.name='test_optim:picky': no, thank you"),
+        (
+            section(f"{__name__}:picky"),
+            f"config.optimizer.name='test_optim:picky': {__file__}, line",
+        ),
     ],
 )
 def test_what_is_told_of_a_wrong_optimizer(config: ConfigDict, told: str) -> None:

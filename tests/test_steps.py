@@ -13,7 +13,8 @@ from tiny import TinyNet
 from mnist_flax.data.pipeline import Batch, epoch_order, take_batch, take_eval_batch
 from mnist_flax.metrics import Metrics
 from mnist_flax.state import TrainState, create_state, rng_key
-from mnist_flax.steps import eval_step, loss_fn, make_train_chunk, predict_step, train_step
+from mnist_flax.programs import make_draw_batch, make_train_chunk
+from mnist_flax.steps import eval_step, loss_fn, predict_step, train_step
 
 MODEL = TinyNet()
 OPTIMIZER = optax.adam(0.01)
@@ -33,7 +34,7 @@ def state() -> TrainState:
 
 @pytest.fixture(scope="module")
 def chunk() -> Callable[..., TrainState]:
-    return jax.jit(make_train_chunk(MODEL, OPTIMIZER, seed=3, batch_size=3))
+    return jax.jit(make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(3, batch_size=3)))
 
 
 def _same(left: object, right: object) -> bool:
@@ -96,7 +97,7 @@ def test_a_chunk_gives_the_same_bits_however_it_is_cut(state, data, chunk, lengt
 
 
 def test_one_program_serves_every_length(state, data, caplog) -> None:
-    chunk = jax.jit(make_train_chunk(MODEL, OPTIMIZER, seed=3, batch_size=3))
+    chunk = jax.jit(make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(3, batch_size=3)))
     order = epoch_order(rng_key(3, "shuffle", 0), 40, shuffle=True)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for length in (1, 3, 2):
@@ -107,7 +108,8 @@ def test_one_program_serves_every_length(state, data, caplog) -> None:
 
 def test_the_state_is_donated_and_its_types_do_not_change(state, data) -> None:
     chunk = jax.jit(
-        make_train_chunk(MODEL, OPTIMIZER, seed=3, batch_size=3), donate_argnames="state"
+        make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(3, batch_size=3)),
+        donate_argnames="state",
     )
     order = jnp.arange(40, dtype=jnp.int32)
     state = jax.tree.map(jnp.copy, state)
@@ -136,8 +138,12 @@ def test_evaluation_counts_every_image_once(state, data, batch_size) -> None:
     step = jax.jit(partial(eval_step, model=MODEL))
     total = Metrics.empty()
     for index in range(math.ceil(40 / batch_size)):
-        total = total.merge(step(state, take_eval_batch(*data, jnp.int32(index), batch_size)))
-    whole = step(state, Batch(*data, jnp.ones(40, bool)))
+        batch = take_eval_batch(*data, jnp.int32(index), batch_size)
+        metrics, classes = step(state, batch)
+        total = total.merge(metrics)
+        assert (classes.shape, classes.dtype) == ((batch_size,), jnp.int32)
+    whole, classes = step(state, Batch(*data, jnp.ones(40, bool)))
+    assert int((classes == data[1]).sum()) == int(whole.correct)
     assert int(total.count) == 40
     assert int(total.correct) == int(whole.correct)
     np.testing.assert_allclose(total.loss_sum, whole.loss_sum, rtol=1e-5)

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mnist_flax.data import folder, idx, sample, tfds_source
-from mnist_flax.data.dataset import CLASS_NAMES, Dataset, Split, make_dataset, parse_split
+from mnist_flax.data.dataset import (
+    CLASS_NAMES,
+    Dataset,
+    Split,
+    make_dataset,
+    parse_split,
+    resolve_split,
+)
 from mnist_flax.data.download import Unavailable
 from mnist_flax.errors import UsageError, UserError
 
@@ -39,6 +46,9 @@ def config_faults(config_data: Any) -> list[str]:
         faults.append(f"config.data.fallback={config_data.fallback!r}: allowed is {allowed}.")
     if not config_data.name:
         faults.append(f"config.data.name is empty: known are {', '.join(KNOWN_NAMES)}.")
+    resplit = config_data.resplit
+    if resplit is not None and not 0 <= resplit < 2**32:
+        faults.append(f"config.data.resplit={resplit}: a seed, from 0 to 2**32 - 1.")
     if config_data.data_dir == "":
         faults.append("config.data.data_dir is empty: give a directory or leave the field out.")
     return faults
@@ -55,16 +65,17 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     """Finds the dataset that `config.data` asks for and cuts it into train and eval.
 
     Reads the fields `name`, `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
-    `train_split`, `eval_split` and `fallback`. `report` gets a line before a download and a
-    preparation, which take their time; what the user must see afterwards is in `Dataset.notes`.
+    `train_split`, `eval_split`, `resplit` and `fallback`. `report` gets a line before a download
+    and a preparation, which take their time; what the user must see afterwards is in
+    `Dataset.notes`.
 
     Raises UsageError for wrong fields and UserError for data that is missing or faulty.
     """
     check(config_data)
     splits = config_data.train_split, config_data.eval_split
-    name = config_data.name
+    name, resplit = config_data.name, config_data.resplit
     if name == sample.NAME:
-        return make_dataset(name, sample.read_sample(), *splits)
+        return _sample(*splits, resplit)
     data_dir = _data_dir(config_data.data_dir)
     raw = idx.read_directory(data_dir, name) or folder.read_directory(data_dir)
     notes: tuple[str, ...] = ()
@@ -77,7 +88,7 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
             raw = tfds_source.prepare(name, data_dir, report)
         except Unavailable as reason:
             return _fall_back(config_data, data_dir, str(reason), notes)
-    return make_dataset(name, replace(raw, notes=raw.notes + notes), *splits)
+    return make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, resplit)
 
 
 def _data_dir(given: str | None) -> Path:
@@ -114,4 +125,31 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
     if ignored:
         note += f"; split {' and '.join(ignored)} ignored"
     notes += (f"Fallback: {missing}: {note}.",)
-    return make_dataset(sample.NAME, replace(raw, notes=notes), "train", "test")
+    raw = replace(raw, notes=notes)
+    return make_dataset(sample.NAME, raw, "train", "test", config_data.resplit)
+
+
+def _sample(train_split: str, eval_split: str, resplit: int | None) -> Dataset:
+    """The sample, asked for by name: a split cut for the whole MNIST gives way to all there is."""
+    raw = sample.read_sample()
+    sizes = {name: len(split.labels) for name, split in raw.splits.items()}
+    notes: list[str] = []
+
+    def fitting(expression: str, field: str, whole: str) -> str:
+        known = all(part.split in {*sizes, "all"} for part in parse_split(expression, field))
+        try:
+            resolve_split(expression, sizes, field)
+        except UsageError:
+            if not known:
+                raise
+            notes.append(
+                f"{field}={expression!r} is beyond the {sizes[whole]:,} digits that the "
+                f"{sample.NAME} has in {whole!r}: all of them are taken."
+            )
+            return whole
+        return expression
+
+    train_split = fitting(train_split, "config.data.train_split", "train")
+    eval_split = fitting(eval_split, "config.data.eval_split", "test")
+    raw = replace(raw, notes=tuple(notes))
+    return make_dataset(sample.NAME, raw, train_split, eval_split, resplit)

@@ -1,7 +1,29 @@
-"""Pure functions on batches of images, inside the jitted step."""
+"""Pure functions on batches of images, inside the jitted step.
+
+An augmentation takes a key and images uint8 [B, H, W, C] and returns images of the same shape and
+type; its further parameters come from the config. Random ones draw anew for every image.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mnist_flax import registry
+from mnist_flax.errors import UsageError, where_it_failed
+
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+AUGMENTATIONS = {
+    name: f"mnist_flax.data.augment:{name}"
+    for name in ("random_rotation", "random_scaling", "random_shift")
+}
+# As it is; down, up, right and left by a pixel; flipped left to right.
+EXTENDED_PARTS = 6
+_SHIFTS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 def normalize(images: jax.Array) -> jax.Array:
@@ -10,3 +32,166 @@ def normalize(images: jax.Array) -> jax.Array:
     The one place where pixels become numbers: training, evaluation and prediction all pass here.
     """
     return images.astype(jnp.float32) / 255.0
+
+
+def extend(images: jax.Array, parts: jax.Array) -> jax.Array:
+    """Makes of each image the part of the extended set that is asked for.
+
+    Args:
+      images: uint8 [B, H, W, C].
+      parts: int32 [B], 0 for the image as it is; 1 to 4 for a shift by one pixel down, up, right,
+        left, with zeros where nothing comes from; 5 for the image flipped left to right.
+
+    Returns:
+      uint8 [B, H, W, C].
+    """
+    shifted = [_shift(images, down, right) for down, right in _SHIFTS]
+    versions = [images, *shifted, jnp.flip(images, axis=2)]
+    chosen = [(parts == part)[:, None, None, None] for part in range(EXTENDED_PARTS)]
+    return jnp.select(chosen, versions)
+
+
+def _shift(images: jax.Array, down: int, right: int) -> jax.Array:
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+
+
+def random_shift(key: jax.Array, images: jax.Array, *, max_pixels: int) -> jax.Array:
+    """Shifts each image by whole pixels, up to max_pixels along each axis; zeros come in."""
+    if not 0 <= max_pixels < min(images.shape[1:3]):
+        raise UsageError(
+            f"config.augment.random_shift.max_pixels={max_pixels}: at least 0, and less than the "
+            f"image's {min(images.shape[1:3])}."
+        )
+    batch, height, width, channels = images.shape
+    edge = (max_pixels, max_pixels)
+    padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
+    corners = jax.random.randint(key, (batch, 2), 0, 2 * max_pixels + 1)
+
+    def cut(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (*corner, 0), (height, width, channels))
+
+    return jax.vmap(cut)(padded, corners)
+
+
+def random_rotation(key: jax.Array, images: jax.Array, *, max_degrees: float) -> jax.Array:
+    """Turns each image about its centre, by up to max_degrees to either side, bilinearly."""
+    if not 0 <= max_degrees <= 180:
+        raise UsageError(
+            f"config.augment.random_rotation.max_degrees={max_degrees}: from 0 to 180."
+        )
+    limit = jnp.deg2rad(jnp.float32(max_degrees))
+    angles = jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    return _warp(images, jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2))
+
+
+def random_scaling(key: jax.Array, images: jax.Array, *, max_factor: float) -> jax.Array:
+    """Enlarges each image about its centre by 1 / max_factor to max_factor, bilinearly.
+
+    The logarithm of the factor is uniform: half of the images shrink.
+    """
+    if not 1 <= max_factor <= 10:
+        raise UsageError(f"config.augment.random_scaling.max_factor={max_factor}: from 1 to 10.")
+    limit = jnp.log(jnp.float32(max_factor))
+    factors = jnp.exp(jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit))
+    return _warp(images, jnp.eye(2) / factors[:, None, None])
+
+
+def _warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
+    """Looks up each pixel of the result at matrix @ its place, both seen from the centre.
+
+    Args:
+      images: uint8 [B, H, W, C].
+      matrices: float32 [B, 2, 2], on (row, column).
+
+    Returns:
+      uint8 [B, H, W, C], interpolated between four pixels, zero outside.
+    """
+    height, width = images.shape[1:3]
+    centre = jnp.array([height - 1, width - 1], jnp.float32) / 2
+    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
+    places = jnp.einsum("bij,hwj->bihw", matrices, grid - centre) + centre[:, None, None]
+
+    def look_up(channel: jax.Array, place: jax.Array) -> jax.Array:
+        return jax.scipy.ndimage.map_coordinates(channel, list(place), order=1)
+
+    over_channels = jax.vmap(look_up, in_axes=(-1, None), out_axes=-1)
+    warped = jax.vmap(over_channels)(images.astype(jnp.float32), places)
+    return jnp.round(warped).astype(jnp.uint8)
+
+
+def create_augment(config: ConfigDict) -> Augment:
+    """Builds augment(key, images) -> images from config.augment: its functions one after another.
+
+    Args:
+      config: `order`, names of AUGMENTATIONS or 'package.module:function'; and under the name of
+        each function its parameters.
+
+    Raises:
+      UsageError: an unknown name, or parameters that the function does not take or still lacks.
+    """
+    functions = [_bound(name, config) for name in config.order]
+
+    def augment(key: jax.Array, images: jax.Array) -> jax.Array:
+        for place, function in enumerate(functions):
+            images = function(jax.random.fold_in(key, place), images)
+        return images
+
+    return augment
+
+
+def _bound(name: Any, config: ConfigDict) -> Augment:
+    field = "config.augment.order"
+    if not isinstance(name, str):
+        raise UsageError(f"{field}: {name!r} is no name. {_known()}")
+    function = registry.resolve(name, AUGMENTATIONS, field)
+    if not callable(function):
+        raise UsageError(f"{field}: {name!r} is no function, but {function!r}.")
+    section = name.rpartition(":")[2]
+    parameters = dict(config.get(section, {}))
+    takes = inspect.signature(function)
+    try:
+        takes.bind(None, None, **parameters)
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in parameters.items()) or "nothing"
+        raise UsageError(
+            f"config.augment.{section}: {name!r} is called with (key, images) and {given}: {error}."
+            f" It takes {takes}."
+        ) from error
+
+    def bound(key: jax.Array, images: jax.Array) -> jax.Array:
+        return function(key, images, **parameters)
+
+    return bound
+
+
+def _known() -> str:
+    return f"Known: {', '.join(AUGMENTATIONS)}; or 'package.module:function' for your own."
+
+
+def check_augment(config: ConfigDict, image_shape: tuple[int, ...]) -> None:
+    """Traces each augmentation once and checks what comes out.
+
+    Raises:
+      UsageError: one fails, with the line where it does, or it changes the images' shape or type.
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
+    for name in config.order:
+        try:
+            result = jax.eval_shape(_bound(name, config), jax.random.key(0), images)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"config.augment.order: {name!r} fails on images {list(images.shape)}: "
+                f"{where_it_failed(error, __file__)}"
+            ) from error
+        shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", None)
+        if shape != images.shape or dtype != images.dtype:
+            got = "no array" if shape is None else f"{dtype} {list(shape)}"
+            raise UsageError(
+                f"config.augment.order: {name!r} makes {got} of uint8 {list(images.shape)}; it "
+                "must keep shape and type."
+            )

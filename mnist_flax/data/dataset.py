@@ -148,8 +148,12 @@ def _absolute(bound: float, percent: bool, size: int) -> int:
     return index + size if index < 0 else index
 
 
-def make_dataset(name: str, raw: Raw, train_split: str, eval_split: str) -> Dataset:
+def make_dataset(
+    name: str, raw: Raw, train_split: str, eval_split: str, resplit: int | None = None
+) -> Dataset:
     """Checks what a source returned and cuts it into train and eval.
+
+    With `resplit`, a seed, train followed by eval is permuted and cut at their sizes again.
 
     Raises UserError for faulty data, UsageError for a split expression that does not fit it.
     """
@@ -167,8 +171,22 @@ def make_dataset(name: str, raw: Raw, train_split: str, eval_split: str) -> Data
     notes = raw.notes
     if shared:
         notes += (f"train and eval share {shared:,} images: the accuracy will look too good.",)
+    source = raw.source
+    if resplit is not None:
+        train, evaluation = _resplit(train, evaluation, resplit)
+        source += f", train and eval mixed and cut again with seed {resplit}"
     print_of = fingerprint(train, evaluation, raw.class_names)
-    return Dataset(name, raw.source, train, evaluation, raw.class_names, print_of, notes)
+    return Dataset(name, source, train, evaluation, raw.class_names, print_of, notes)
+
+
+def _resplit(train: Split, evaluation: Split, seed: int) -> tuple[Split, Split]:
+    count = len(train.labels)
+    # RandomState and not Generator: NumPy keeps its streams as they are for ever (NEP 19).
+    order = np.random.RandomState(seed).permutation(count + len(evaluation.labels))
+    images = np.concatenate([train.images, evaluation.images])
+    labels = np.concatenate([train.labels, evaluation.labels])
+    first, second = (Split(images[part], labels[part]) for part in (order[:count], order[count:]))
+    return first, second
 
 
 def _take(raw: Raw, ranges: list[tuple[str, int, int]]) -> Split:

@@ -4,6 +4,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mnist_flax.data import augment
+
 
 class Batch(flax.struct.PyTreeNode):
     """One batch.
@@ -31,19 +33,30 @@ def epoch_order(key: jax.Array, num_examples: int, shuffle: bool) -> jax.Array:
 
 
 def take_batch(
-    images: jax.Array, labels: jax.Array, order: jax.Array, index: jax.Array, batch_size: int
+    images: jax.Array,
+    labels: jax.Array,
+    order: jax.Array,
+    index: jax.Array,
+    batch_size: int,
+    *,
+    extended: bool = False,
 ) -> Batch:
     """Gathers the index-th full batch of an epoch.
 
     Args:
       images: uint8 [N, H, W, C], all of them.
       labels: int32 [N].
-      order: int32 [N], from epoch_order.
-      index: int32 [], below N // batch_size.
+      order: int32 [N], from epoch_order; of the extended set [6 N], where example p·N + i is part
+        p of image i (see augment.extend).
+      index: int32 [], below len(order) // batch_size.
       batch_size: static.
+      extended: static; whether the order is that of the extended set.
     """
     picks = jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
-    return Batch(images[picks], labels[picks])
+    if not extended:
+        return Batch(images[picks], labels[picks])
+    parts, picks = picks // len(labels), picks % len(labels)
+    return Batch(augment.extend(images[picks], parts), labels[picks])
 
 
 def take_eval_batch(

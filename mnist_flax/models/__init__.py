@@ -8,8 +8,6 @@ fast.
 
 import dataclasses
 import inspect
-import sysconfig
-import traceback
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +15,13 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax import registry
-from mnist_flax.errors import UsageError
+from mnist_flax.errors import UsageError, where_it_failed
 
-MODELS = {"tutorial": "mnist_flax.models.tutorial:Tutorial"}
+MODELS = {
+    "tutorial": "mnist_flax.models.tutorial:Tutorial",
+    "lenet": "mnist_flax.models.lenet:LeNet",
+    "threeconv": "mnist_flax.models.threeconv:ThreeConv",
+}
 
 
 def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -66,14 +68,9 @@ def check_model(model: nn.Module, image_shape: tuple[int, ...], num_classes: int
     try:
         shape = getattr(jax.eval_shape(logits, images), "shape", None)
     except Exception as error:
-        others = ("site-packages", sysconfig.get_path("stdlib"), __file__)
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not any(path in frame.filename for path in others)]
-        where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
-        what = next(iter(str(error).strip().splitlines()), "")[:160]
         raise UsageError(
             f"config.model.name={name!r} fails on images {list(images.shape)}: "
-            f"{where}{type(error).__name__}: {what}"
+            f"{where_it_failed(error, __file__)}"
         ) from error
     if shape != (2, num_classes):
         got = "no array" if shape is None else f"logits {list(shape)}"

@@ -1,0 +1,122 @@
+"""Trains the five tutorials on the full MNIST and writes docs/RESULTS.md with what came out.
+
+    python benchmarks/reproduce.py --data_dir=FOLDER          all of it: hours on two cores
+    python benchmarks/reproduce.py --only=adam,rmsprop        some of it; the others as they stand
+    python benchmarks/reproduce.py --quick                    300 steps of each, into runs/quick
+
+Every run is launch.py's, as a user starts it, in a workdir of its own under --runs. Ctrl-C stops
+and saves; the same command goes on where it stood, and a run that is finished is not run again.
+The pictures need matplotlib: pip install -e '.[benchmarks]'.
+"""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One tutorial, as published or with one of its oddities mended.
+
+    Attributes:
+      name: of the row, and of the workdirs.
+      config: the recipe.
+      seeds: a run each.
+      overrides: what differs from the recipe.
+      resplit: whether the seed decides the random split, too.
+      published: accuracies that the tutorial gives, by where they stand in the run.
+    """
+
+    name: str
+    config: str
+    seeds: tuple[int, ...] = (0,)
+    overrides: tuple[str, ...] = ()
+    resplit: bool = False
+    published: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+_LENET = {"first": 0.976, "best": 0.9908, "last": 0.9907}
+_LENET_AUGMENTED = {"first": 0.988, "best": 0.995, "last": 0.995}
+_MENDED = ("--config.model.relu_logits=false",)
+EXPERIMENTS = (
+    Experiment("tutorial", "tutorial", published={"last": 0.9733}),
+    Experiment("adam", "adam"),
+    Experiment("rmsprop", "rmsprop"),
+    Experiment("lenet", "lenet", (0, 1, 2), (), True, _LENET),
+    Experiment("lenet_mended", "lenet", (0, 1, 2), _MENDED, True, _LENET),
+    Experiment("lenet_augmented", "lenet_augmented", (0, 1, 2), (), True, _LENET_AUGMENTED),
+    Experiment(
+        "lenet_augmented_mended", "lenet_augmented", (0, 1, 2), _MENDED, True, _LENET_AUGMENTED
+    ),
+)
+
+
+def main() -> int:
+    """Runs what is asked for, then writes the report about everything that there is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [experiment.name for experiment in EXPERIMENTS]
+    parser.add_argument("--only", default=",".join(names), help=f"of {', '.join(names)}")
+    parser.add_argument("--seeds", help="of them only these, such as 0,2")
+    parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
+    parser.add_argument("--runs", type=Path, help="default: runs/reproduce, or runs/quick")
+    parser.add_argument("--quick", action="store_true", help="300 steps of each")
+    parser.add_argument("--report", type=Path, help="default: docs, or the folder of quick runs")
+    arguments = parser.parse_args()
+    only = arguments.only.split(",")
+    if unknown := set(only) - set(names):
+        parser.error(f"--only={','.join(sorted(unknown))}: there are {', '.join(names)}")
+    runs = arguments.runs or ROOT / "runs" / ("quick" if arguments.quick else "reproduce")
+    report = arguments.report or (runs if arguments.quick else ROOT / "docs")
+
+    for experiment in EXPERIMENTS:
+        for seed in experiment.seeds:
+            asked = arguments.seeds is None or str(seed) in arguments.seeds.split(",")
+            if experiment.name not in only or not asked:
+                continue
+            status = _run(experiment, seed, runs, arguments.data_dir, arguments.quick)
+            if status:
+                return status
+    from report import write_report
+
+    write_report(EXPERIMENTS, runs, report)
+    return 0
+
+
+def _run(experiment: Experiment, seed: int, runs: Path, data_dir: str | None, quick: bool) -> int:
+    """Starts, or goes on with, one run; returns its exit status."""
+    workdir = runs / f"{experiment.name}-{seed}"
+    print(f"\n=== {experiment.name}, seed {seed}: {workdir}", flush=True)
+    if is_finished(workdir):
+        print("is finished")
+        return 0
+    command = [sys.executable, str(ROOT / "launch.py")]
+    command += [f"--config={ROOT / 'configs' / experiment.config}.py", f"--workdir={workdir}"]
+    command += [f"--config.seed={seed}", "--config.data.fallback=none", *experiment.overrides]
+    command += [f"--config.data.resplit={seed}"] if experiment.resplit else []
+    command += [f"--config.data.data_dir={data_dir}"] if data_dir else []
+    command += ["--config.num_steps=300"] if quick else []
+    try:
+        return subprocess.call(command, cwd=ROOT)
+    except KeyboardInterrupt:  # the run got the signal, too, and has saved itself
+        return 130
+
+
+def read_rows(workdir: Path) -> list[dict[str, Any]]:
+    """Returns all rows of a run's metrics.jsonl; none if it was not started."""
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def is_finished(workdir: Path) -> bool:
+    """Says whether a run has reached its last step."""
+    return any(row.get("event") == "finished" for row in read_rows(workdir)[-1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

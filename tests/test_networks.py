@@ -1,0 +1,237 @@
+"""The five tutorials' networks, each as its recipe builds it: sizes, numbers, starts, oddities."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import recipe
+from flax import linen as nn
+
+from mnist_flax.models import create_model
+
+IMAGES = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
+
+# name: (output without the batch, parameters), worked out by hand.
+TUTORIAL = {
+    "conv1": ((28, 28, 32), 5 * 5 * 1 * 32 + 32),  # 832
+    "conv2": ((14, 14, 64), 5 * 5 * 32 * 64 + 64),  # 51,264
+    "dense1": ((1024,), 7 * 7 * 64 * 1024 + 1024),  # 3,212,288
+    "dropout": ((1024,), 0),
+    "logits": ((10,), 1024 * 10 + 10),  # 10,250
+}
+LENET = {
+    "conv1": ((28, 28, 12), 3 * 3 * 1 * 12 + 12),  # 120
+    "conv2": ((13, 13, 16), 3 * 3 * 12 * 16 + 16),  # 1,744
+    "dropout2": ((6, 6, 16), 0),
+    "dense1": ((256,), 6 * 6 * 16 * 256 + 256),  # 147,712
+    "dense2": ((100,), 256 * 100 + 100),  # 25,700
+    "logits": ((10,), 100 * 10 + 10),  # 1,010
+}
+LENET_AUGMENTED = LENET | {"norm1": ((13, 13, 12), 2 * 12), "norm2": ((6, 6, 16), 2 * 16)}
+RMSPROP = {
+    "conv1": ((28, 28, 32), 3 * 3 * 1 * 32),  # 288
+    "dropout1": ((14, 14, 32), 0),
+    "conv2": ((14, 14, 64), 3 * 3 * 32 * 64),  # 18,432
+    "dropout2": ((7, 7, 64), 0),
+    "conv3": ((7, 7, 128), 3 * 3 * 64 * 128),  # 73,728
+    "dropout3": ((4, 4, 128), 0),
+    "dense1": ((625,), 4 * 4 * 128 * 625),  # 1,280,000
+    "dropout4": ((625,), 0),
+    "logits": ((10,), 625 * 10),  # 6,250
+}
+RECIPES = {
+    "tutorial": (TUTORIAL, 3_274_634),
+    "adam": (TUTORIAL, 3_274_634),
+    "lenet": (LENET, 176_286),
+    "lenet_augmented": (LENET_AUGMENTED, 176_342),
+    "rmsprop": (RMSPROP, 1_378_698),
+}
+
+
+def network(name: str, **changes: Any) -> nn.Module:
+    config = recipe(name).model
+    with config.unlocked():
+        config.update(changes)
+    return create_model(config, 10)
+
+
+def start(model: nn.Module) -> Any:
+    return jax.jit(model.init)(jax.random.key(0), IMAGES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_outputs_and_parameters_are_those_worked_out_by_hand(name: str) -> None:
+    model, (layers, total) = network(name), RECIPES[name]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+    _, seen = jax.eval_shape(
+        lambda variables: model.apply(variables, IMAGES, capture_intermediates=True), shapes
+    )
+    outputs = {
+        layer: tuple(values["__call__"][0].shape[1:])
+        for layer, values in seen["intermediates"].items()
+        if layer != "__call__"
+    }
+    assert outputs == {layer: shape for layer, (shape, _) in layers.items()}
+    counts = {
+        layer: sum(leaf.size for leaf in jax.tree.leaves(params))
+        for layer, params in shapes["params"].items()
+    }
+    assert counts == {layer: count for layer, (_, count) in layers.items() if count}
+    assert sum(counts.values()) == total
+
+
+@pytest.mark.parametrize(("name", "stddev"), [("adam", 1.0), ("rmsprop", 0.01)])
+def test_normal_starts_have_their_spread_and_no_bounds(name: str, stddev: float) -> None:
+    params = start(network(name))["params"]
+    values = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params["dense1"])])
+    assert abs(values.mean()) < 5 * stddev / math.sqrt(len(values))
+    assert values.std() == pytest.approx(stddev, rel=0.01)
+    assert abs(values).max() > 4 * stddev  # a truncated normal would end at two
+    # 68.3 % lie within one standard deviation: a uniform of this spread would have 57.7 %.
+    assert (abs(values) < stddev).mean() == pytest.approx(0.683, abs=0.005)
+
+
+def test_the_adam_recipe_draws_its_biases_and_the_rmsprop_recipe_has_none() -> None:
+    for layer in start(network("adam"))["params"].values():
+        assert 0.3 < np.std(layer["bias"]) < 2
+    assert all(list(layer) == ["kernel"] for layer in start(network("rmsprop"))["params"].values())
+
+
+@pytest.mark.parametrize("name", ["lenet", "lenet_augmented"])
+def test_glorot_starts_have_their_bounds(name: str) -> None:
+    params = start(network(name))["params"]
+    for layer, fans in (("conv2", 9 * 12 + 9 * 16), ("dense1", 576 + 256), ("dense2", 256 + 100)):
+        kernel, bound = np.asarray(params[layer]["kernel"]), math.sqrt(6 / fans)
+        assert 0.98 * bound < kernel.max() <= bound * 1.0001
+        assert 0.98 * bound < -kernel.min() <= bound * 1.0001
+        assert kernel.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+        assert not params[layer]["bias"].any()
+
+
+def pooled(x: np.ndarray, window: int) -> np.ndarray:
+    """Max-pooling with stride 2 and padding VALID."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (window, window), (1, 2))
+    return windows[:, ::2, ::2].max((-1, -2))
+
+
+def halved(x: np.ndarray) -> np.ndarray:
+    """Max-pooling of 2×2 with stride 2 and padding SAME, of what is not negative."""
+    return pooled(np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))), 2)
+
+
+def convolved(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolution of 3×3 with padding SAME."""
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+    return np.einsum("bhwcij,ijcd->bhwd", windows, kernel, optimize=True)
+
+
+@pytest.mark.parametrize("relu_logits", [True, False])
+def test_lenet_by_hand(relu_logits: bool) -> None:
+    model = network("lenet_augmented", relu_logits=relu_logits)
+    variables = start(model)
+    variables["batch_stats"]["norm2"]["var"] += 3.0  # no batch has been seen: ones otherwise
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.01, variables["params"])
+
+    def normed(x: np.ndarray, layer: str, variance: float) -> np.ndarray:
+        return x / np.sqrt(variance + 1e-3) * params[layer]["scale"] + params[layer]["bias"]
+
+    x = pooled(convolved(IMAGES, params["conv1"]["kernel"]) + params["conv1"]["bias"], 3)
+    x = normed(x, "norm1", 1.0)
+    assert (x < 0).any()  # no activation has passed over it
+    x = pooled(convolved(x, params["conv2"]["kernel"]) + params["conv2"]["bias"], 3)
+    x = normed(x, "norm2", 4.0).reshape(2, 576)
+    for layer in ("dense1", "dense2"):
+        x = np.maximum(x @ params[layer]["kernel"] + params[layer]["bias"], 0)
+    expected = x @ params["logits"]["kernel"] + params["logits"]["bias"]
+    assert (expected < 0).any()
+    expected = np.maximum(expected, 0) if relu_logits else expected
+
+    variables = {"params": params, "batch_stats": variables["batch_stats"]}
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, IMAGES), expected, atol=1e-4)
+
+
+def test_threeconv_by_hand() -> None:
+    model = network("rmsprop", init_stddev=0.1)
+    variables = start(model)
+    params = jax.tree.map(np.asarray, variables["params"])
+    x = np.asarray(IMAGES)
+    for layer in ("conv1", "conv2", "conv3"):
+        x = halved(np.maximum(convolved(x, params[layer]["kernel"]), 0))
+    x = np.maximum(x.reshape(2, 2048) @ params["dense1"]["kernel"], 0)
+    logits = jax.jit(model.apply)(variables, IMAGES)
+    np.testing.assert_allclose(logits, x @ params["logits"]["kernel"], rtol=1e-3, atol=1e-4)
+
+
+def test_batch_statistics_move_in_training_by_a_tenth_and_serve_at_rest() -> None:
+    model = network("lenet_augmented", dropout_rate=0.0)
+    variables = start(model)
+    assert jax.tree.map(jnp.shape, variables["batch_stats"]) == {
+        "norm1": {"mean": (12,), "var": (12,)},
+        "norm2": {"mean": (16,), "var": (16,)},
+    }
+    kernel, bias = (np.asarray(variables["params"]["conv1"][name]) for name in ("kernel", "bias"))
+    entering = pooled(convolved(IMAGES, kernel) + bias, 3)
+    _, moved = model.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    moved = moved["batch_stats"]["norm1"]
+    np.testing.assert_allclose(moved["mean"], 0.1 * entering.mean((0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(moved["var"], 0.9 + 0.1 * entering.var((0, 1, 2)), atol=1e-5)
+    _, rest = model.apply(variables, IMAGES, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, rest["batch_stats"], variables["batch_stats"])
+
+
+def test_the_first_dropout_is_there_only_when_asked_for() -> None:
+    def masks(**fields: Any) -> dict[str, float]:
+        model = network("lenet_augmented", **fields)
+        _, seen = model.apply(
+            start(model),
+            jnp.tile(IMAGES, (32, 1, 1, 1)),
+            train=True,
+            rngs={"dropout": jax.random.key(0)},
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=True,
+        )
+        layers = seen["intermediates"].items()
+        dropped = {name: layer["__call__"][0] for name, layer in layers if "dropout" in name}
+        return {name: float((values == 0).mean()) for name, values in dropped.items()}
+
+    assert masks() == {"dropout2": pytest.approx(0.5, abs=0.01)}
+    assert masks(first_dropout=True).keys() == {"dropout1", "dropout2"}
+
+
+def test_rmsprop_drops_a_fifth_after_each_pooling_and_half_of_the_units() -> None:
+    model = network("rmsprop")
+    _, seen = model.apply(
+        start(model),
+        jnp.tile(IMAGES, (16, 1, 1, 1)),
+        train=True,
+        rngs={"dropout": jax.random.key(0)},
+        capture_intermediates=True,
+    )
+    outputs = {
+        name: np.asarray(v["__call__"][0])
+        for name, v in seen["intermediates"].items()
+        if name[0] != "_"
+    }
+    for number in (1, 2, 3):
+        before, after = halved(np.maximum(outputs[f"conv{number}"], 0)), outputs[f"dropout{number}"]
+        assert (after[before > 0] == 0).mean() == pytest.approx(0.2, abs=0.02)
+    alive = outputs["dense1"] > 0
+    assert (outputs["dropout4"][alive] == 0).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_logit_that_is_negative_for_every_image_learns_nothing() -> None:
+    """What the ReLU on the logits costs: no gradient reaches a class that is never above zero."""
+    model = network("lenet")
+    variables = start(model)
+    variables["params"]["logits"]["bias"] = jnp.full(10, 5.0).at[3].set(-1000.0)
+
+    def loss(params: Any) -> jax.Array:
+        return -nn.log_softmax(model.apply({"params": params}, IMAGES))[:, 3].mean()
+
+    gradient = jax.grad(loss)(variables["params"])["logits"]
+    assert not gradient["bias"][3] and not gradient["kernel"][:, 3].any()
+    assert gradient["bias"][4] != 0
