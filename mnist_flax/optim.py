@@ -106,12 +106,19 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: Any, name: 
     """
     try:
         updates = jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p)[0], params)
-        jax.eval_shape(optax.apply_updates, params, updates)
+        updated = jax.eval_shape(optax.apply_updates, params, updates)
     except Exception as error:
         raise UsageError(
             f"config.optimizer.name={name!r} fails on the model's parameters: "
             f"{where_it_failed(error, __file__)}"
         ) from error
+    pairs = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(updated), strict=True)
+    for (path, before), after in pairs:
+        if before.shape != after.shape:
+            raise UsageError(
+                f"config.optimizer.name={name!r} makes of params{jax.tree_util.keystr(path)} "
+                f"{list(before.shape)} one of {list(after.shape)}; it must keep the shapes."
+            )
 
 
 def _parameters(function: Any, field: str) -> list[str]:

@@ -92,3 +92,9 @@ def rows(workdir: Path, *, timed: bool = False) -> list[dict[str, Any]]:
         for row in map(json.loads, lines)
         if "split" in row
     ]
+
+
+def events(workdir: Path, *names: str) -> list[dict[str, Any]]:
+    """The other rows of a run, of these kinds."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row.get("event") in names]

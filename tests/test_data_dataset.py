@@ -190,3 +190,34 @@ def test_faulty_data_is_refused_with_its_place(split, why):
         make_dataset("x", raw(train=numbered(10), test=split), "train", "test")
     assert why in str(error.value)
     assert str(error.value).startswith("here, test: ")
+
+
+def test_resplit_mixes_and_cuts_at_the_same_sizes_with_a_stream_that_numpy_keeps():
+    source = raw()
+    plain = make_dataset("x", source, "train[:8]", "test")
+    mixed = make_dataset("x", source, "train[:8]", "test", resplit=0)
+    counts = [len(split.labels) for split in (mixed.train, mixed.eval)]
+    assert counts == [len(split.labels) for split in (plain.train, plain.eval)]
+    together = np.concatenate([plain.train.images, plain.eval.images])
+    order = np.random.RandomState(0).permutation(sum(counts))
+    np.testing.assert_array_equal(
+        np.concatenate([mixed.train.images, mixed.eval.images]), together[order]
+    )
+    assert sorted(order.tolist()) == list(range(sum(counts)))  # each image once
+    assert mixed.source.endswith(", train and eval mixed and cut again with seed 0")
+    assert mixed.fingerprint != plain.fingerprint
+    other = make_dataset("x", source, "train[:8]", "test", resplit=1)
+    assert other.fingerprint != mixed.fingerprint
+
+
+def test_resplit_keeps_each_image_with_its_label():
+    source = raw()
+    pairs = {
+        (image.tobytes(), label)
+        for split in source.splits.values()
+        for image, label in zip(split.images, split.labels.tolist(), strict=True)
+    }
+    mixed = make_dataset("x", source, "train", "test", resplit=3)
+    for split in (mixed.train, mixed.eval):
+        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+            assert (image.tobytes(), label) in pairs

@@ -199,3 +199,39 @@ def test_importing_is_light():
     code = f"import sys, mnist_flax.data; print({heavy} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_a_split_beyond_the_sample_gives_way_and_says_so():
+    asked = {"train_split": "train[5000:]", "eval_split": "test[:2000]"}
+    dataset = data.load(config(name="mnist_sample", **asked), silent)
+    whole = data.load(config(name="mnist_sample"), silent)
+    assert dataset.fingerprint == whole.fingerprint
+    assert dataset.notes == (
+        "config.data.train_split='train[5000:]' is beyond the 4,000 digits that the mnist_sample "
+        "has in 'train': all of them are taken.",
+        "config.data.eval_split='test[:2000]' is beyond the 1,000 digits that the mnist_sample "
+        "has in 'test': all of them are taken.",
+    )
+
+
+def test_a_split_that_the_sample_has_not_is_an_error_all_the_same():
+    with pytest.raises(UsageError, match="there is no split 'validation'"):
+        data.load(config(name="mnist_sample", eval_split="validation"), silent)
+
+
+def test_the_sample_may_be_mixed_as_fallback_too(tmp_path, offline):
+    mixed = config(data_dir=tmp_path)
+    mixed.resplit = 0
+    stood_in = data.load(mixed, str)
+    asked_for = config(name="mnist_sample")
+    asked_for.resplit = 0
+    assert stood_in.fingerprint == data.load(asked_for, silent).fingerprint
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none(seed):
+    wrong = config()
+    wrong.resplit = seed
+    assert data.config_faults(wrong) == [
+        f"config.data.resplit={seed}: a seed, from 0 to 2**32 - 1."
+    ]

@@ -11,7 +11,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from mnist_flax.errors import UsageError
-from mnist_flax.optim import OPTIMIZERS, SCHEDULES, create_optimizer, create_schedule
+from mnist_flax.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    check_optimizer,
+    create_optimizer,
+    create_schedule,
+)
 
 RATE = 0.1
 START = np.array([1.0, -2.0])
@@ -53,6 +59,17 @@ def rmsprop_of_tensorflow_1() -> np.ndarray:
     return w
 
 
+def adam_of_tensorflow_1() -> np.ndarray:
+    w, mean, square = START, np.zeros(2), np.zeros(2)  # "epsilon hat": before the correction
+    for step in (1, 2, 3):
+        gradient = CURVATURE * w
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        rate = RATE * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        w = w - rate * mean / (np.sqrt(square) + 1e-8)
+    return w
+
+
 def section(name: str, **fields: Any) -> ConfigDict:
     return ConfigDict({"name": name, **fields})
 
@@ -72,12 +89,13 @@ def three_steps(optimizer: optax.GradientTransformation) -> np.ndarray:
         (section("sgd"), sgd),
         (section("sgd", momentum=0.9), sgd_with_momentum),
         (section("adam"), adam),
+        (section("adam"), adam_of_tensorflow_1),
         (
             section("rmsprop", decay=0.9, eps=1e-10, initial_scale=1.0, eps_in_sqrt=True),
             rmsprop_of_tensorflow_1,
         ),
     ],
-    ids=["sgd", "momentum", "adam", "rmsprop"],
+    ids=["sgd", "momentum", "adam", "adam of TensorFlow", "rmsprop"],
 )
 def test_three_steps_as_the_textbook_says(
     config: ConfigDict, by_hand: Callable[[], np.ndarray]
@@ -164,6 +182,10 @@ def test_every_schedule_says_what_it_lacks_or_is_built(name: str) -> None:
             "config.optimizer.learning_rate: 'test_optim:without_learning_rate' takes no such",
         ),
         (
+            section("adamw", mask="kernel"),
+            "config.optimizer.mask='kernel': unknown. Did you mean 'kernels'? Known: kernels; or",
+        ),
+        (
             section(f"{__name__}:picky"),
             f"config.optimizer.name='test_optim:picky': {__file__}, line",
         ),
@@ -188,6 +210,70 @@ def test_what_is_told_of_a_wrong_schedule(config: ConfigDict, told: str) -> None
     with pytest.raises(UsageError) as error:
         create_schedule(config, 0.4, 100)
     assert str(error.value).startswith(told)
+
+
+PARAMS = {
+    "dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+    "norm": {"scale": jnp.ones(3)},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), [("adamw", "mask"), ("lamb", "mask"), ("lars", "weight_decay_mask")]
+)
+def test_weight_decay_of_kernels_alone(name: str, argument: str) -> None:
+    config = section(name, weight_decay=0.1, **{argument: "kernels"})
+    optimizer = create_optimizer(config, optax.constant_schedule(1.0))
+    none = jax.tree.map(jnp.zeros_like, PARAMS)
+    updates, _ = optimizer.update(none, optimizer.init(PARAMS), PARAMS)
+    assert (updates["dense"]["kernel"] < 0).all()  # there is no gradient: this is decay alone
+    assert not updates["dense"]["bias"].any()
+    assert not updates["norm"]["scale"].any()
+
+
+def only_norm(params: Any) -> Any:
+    return {name: name == "norm" for name in params}
+
+
+def test_a_mask_of_ones_own() -> None:
+    config = section("adamw", weight_decay=0.5, mask=f"{__name__}:only_norm")
+    optimizer = create_optimizer(config, optax.constant_schedule(1.0))
+    none = jax.tree.map(jnp.zeros_like, PARAMS)
+    updates, _ = optimizer.update(none, optimizer.init(PARAMS), PARAMS)
+    assert updates["norm"]["scale"].tolist() == [-0.5] * 3
+    assert not updates["dense"]["kernel"].any()
+
+
+def test_clipping_comes_before_the_optimizer() -> None:
+    optimizer = create_optimizer(section("sgd"), optax.constant_schedule(2.0), 0.5)
+    gradients = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}  # of norm 5 together
+    updates, _ = optimizer.update(gradients, optimizer.init(gradients), gradients)
+    assert float(updates["a"][0]) == pytest.approx(-2 * 0.5 * 3 / 5)
+    assert float(updates["b"][0]) == pytest.approx(-2 * 0.5 * 4 / 5)
+
+
+def fails_later(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    def update(updates: Any, opt_state: Any, params: Any = None) -> Any:
+        raise IndexError("no such weight")
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def grows(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda u: jnp.stack([u, u]), updates))
+
+
+@pytest.mark.parametrize("function", [fails_later, grows])
+def test_an_update_that_fails_is_told_before_the_run(function: Any) -> None:
+    name = f"{__name__}:{function.__name__}"
+    optimizer = create_optimizer(section(name), optax.constant_schedule(1.0))
+    with pytest.raises(UsageError) as error:
+        check_optimizer(optimizer, PARAMS, name)
+    told = str(error.value)
+    assert told.startswith(f"config.optimizer.name='{name}' ")
+    if function is fails_later:
+        line = fails_later.__code__.co_firstlineno + 2
+        assert f"{__file__}, line {line}: IndexError: no such weight" in told
 
 
 def own_sgd(learning_rate: optax.Schedule, factor: float = 1.0) -> optax.GradientTransformation:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import TESTS, launch_command, launch_environment, rows
+from conftest import TESTS, events, launch_command, launch_environment, rows
 from ml_collections import ConfigDict
 from tiny import TinyNet
 
@@ -22,10 +22,11 @@ from mnist_flax.training import train
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _saved_state(workdir: Path) -> TrainState:
-    like = jax.eval_shape(
-        lambda: create_state(TinyNet(), optax.adam(optax.constant_schedule(0.01)), (8, 8, 1), 0)
-    )
+def _saved_state(workdir: Path, clipped: bool) -> TrainState:
+    optimizer = optax.adam(optax.constant_schedule(0.01))
+    if clipped:
+        optimizer = optax.chain(optax.clip_by_global_norm(1.0), optimizer)
+    like = jax.eval_shape(lambda: create_state(TinyNet(), optimizer, (8, 8, 1), 0))
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     try:
         return jax.device_get(checkpoints.restore(checkpoints.find("latest"), like))
@@ -33,12 +34,15 @@ def _saved_state(workdir: Path) -> TrainState:
         checkpoints.close()
 
 
-def _assert_same_run(one: Path, other: Path) -> None:
-    left, right = (jax.tree_util.tree_leaves_with_path(_saved_state(w)) for w in (one, other))
+def _assert_same_run(one: Path, other: Path, clipped: bool = False) -> None:
+    states = (_saved_state(workdir, clipped) for workdir in (one, other))
+    left, right = map(jax.tree_util.tree_leaves_with_path, states)
     for (path, a), (_, b) in zip(left, right, strict=True):
         assert a.dtype == b.dtype, path
         assert a.tobytes() == b.tobytes(), path
     assert rows(one) == rows(other)
+    kinds = ("epoch", "probabilities", "predictions")
+    assert events(one, *kinds) == events(other, *kinds) != []
 
 
 def _arguments(digits: Path, workdir: Path, *more: str) -> list[str]:
@@ -62,6 +66,21 @@ def test_k_steps_and_the_rest_in_a_new_process_equal_one_run(
     assert again.returncode == 0, again.stderr
     assert f"Resumed at step 8 from {cut}" in again.stderr
     _assert_same_run(tmp_path / "straight", cut)
+
+
+def test_augmentation_and_the_extended_set_go_on_where_they_stood(tiny_config, tmp_path) -> None:
+    tiny_config.augment.order = ("random_rotation", "random_scaling", "random_shift")
+    tiny_config.data.extended = tiny_config.log_probabilities = True
+    tiny_config.batch_size, tiny_config.clip_by_global_norm = 60, 1.0  # 10 steps an epoch, not 1
+    tiny_config.num_steps = 24
+    train(tiny_config, tmp_path / "straight")
+    cut = tmp_path / "cut"
+    for step in (4, 12):  # inside the first and the second epoch
+        stop = (cut / f"checkpoints/latest/{step}").exists
+        assert int(train(tiny_config, cut, should_stop=stop).step) < 24
+    train(tiny_config, cut)
+    _assert_same_run(tmp_path / "straight", cut, clipped=True)
+    assert [event["step"] for event in events(cut, "epoch")] == [10, 20]
 
 
 def test_a_stop_in_the_middle_of_an_evaluation_loses_nothing(tiny_config, tmp_path) -> None:

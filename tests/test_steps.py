@@ -12,8 +12,8 @@ from tiny import TinyNet
 
 from mnist_flax.data.pipeline import Batch, epoch_order, take_batch, take_eval_batch
 from mnist_flax.metrics import Metrics
-from mnist_flax.state import TrainState, create_state, rng_key
 from mnist_flax.programs import make_draw_batch, make_train_chunk
+from mnist_flax.state import TrainState, create_state, rng_key
 from mnist_flax.steps import eval_step, loss_fn, predict_step, train_step
 
 MODEL = TinyNet()

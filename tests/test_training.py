@@ -3,13 +3,19 @@ import logging
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from conftest import rows
+from conftest import events, rows
 from ml_collections import ConfigDict
+from tiny import TinyNet
 
+from mnist_flax.data import load
+from mnist_flax.data.pipeline import epoch_order
 from mnist_flax.environment import environment
 from mnist_flax.errors import UsageError, UserError
+from mnist_flax.state import create_state, rng_key
 from mnist_flax.training import train
 
 
@@ -30,6 +36,77 @@ def test_a_run_writes_every_row_that_is_due_once(tiny_config: ConfigDict, tmp_pa
     evaluations = [row for row in rows(tmp_path) if row["split"] == "eval"]
     assert {row["examples"] for row in evaluations} == {37}  # all, though 6 does not divide 37
     assert {row["dataset"] for row in rows(tmp_path)} == {"mnist"}
+
+
+def test_an_epoch_row_holds_its_sums_and_its_last_batch(tiny_config, tmp_path, capsys) -> None:
+    tiny_config.log_every_steps = 1
+    train(tiny_config, tmp_path)
+    epochs = events(tmp_path, "epoch")
+    assert [(row["epoch"], row["step"]) for row in epochs] == [(1, 17), (2, 34)]  # not 40
+    losses = [row["loss"] for row in rows(tmp_path) if row["split"] == "train"]
+    accuracies = [row["accuracy"] for row in rows(tmp_path) if row["split"] == "train"]
+    for row, steps in zip(epochs, (slice(0, 17), slice(17, 34)), strict=True):
+        assert row["loss_sum"] == pytest.approx(sum(losses[steps]), rel=1e-5)
+        assert row["loss"] == pytest.approx(sum(losses[steps]) / 17, rel=1e-5)
+        assert row["accuracy"] == pytest.approx(sum(accuracies[steps]) / 17)
+        assert row["last_batch_accuracy"] * 6 == pytest.approx(
+            round(row["last_batch_accuracy"] * 6)
+        )
+    told = f"epoch  loss {epochs[0]['loss']:.4f}  accuracy {epochs[0]['accuracy']:.4f}  epoch 1: "
+    assert told in capsys.readouterr().err
+
+
+def test_the_last_batch_is_seen_after_its_update_in_training_mode(tiny_config, tmp_path) -> None:
+    tiny_config.log_every_steps = tiny_config.num_steps = 17
+    tiny_config.log_probabilities = True
+    state = train(tiny_config, tmp_path)
+    dataset = load(tiny_config.data)
+    order = np.asarray(epoch_order(rng_key(0, "shuffle", 0), 105, shuffle=True))
+    picks = order[16 * 6 : 17 * 6]
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits, _ = TinyNet().apply(
+        variables,
+        dataset.train.images[picks] / np.float32(255),
+        train=True,
+        rngs={"dropout": rng_key(0, "dropout", 16)},
+        mutable=["batch_stats"],
+    )
+    told = events(tmp_path, "probabilities")
+    assert [row["step"] for row in told] == [1, 17]
+    assert told[-1]["labels"] == dataset.train.labels[picks].tolist()
+    np.testing.assert_allclose(told[-1]["probabilities"], jax.nn.softmax(logits), atol=1e-5)
+    right = (logits.argmax(-1) == dataset.train.labels[picks]).mean()
+    assert events(tmp_path, "epoch")[0]["last_batch_accuracy"] == pytest.approx(float(right))
+
+
+def test_the_first_twenty_predictions_stand_beside_their_labels(tiny_config, tmp_path, capsys):
+    tiny_config.num_steps = 17
+    state = train(tiny_config, tmp_path)
+    dataset = load(tiny_config.data)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits = TinyNet().apply(variables, dataset.eval.images[:20] / np.float32(255))
+    (told,) = events(tmp_path, "predictions")
+    assert told["classes"] == logits.argmax(-1).tolist()
+    assert told["labels"] == [i * 7 % 10 for i in range(20)]
+    lines = capsys.readouterr().err.splitlines()
+    assert f"First 20 predictions: {' '.join(map(str, told['classes']))}" in lines
+    assert f"     and their labels: {' '.join(map(str, told['labels']))}" in lines
+
+
+def test_the_extended_set_makes_an_epoch_six_times_as_long(tiny_config, tmp_path) -> None:
+    tiny_config.data.extended = True
+    tiny_config.num_steps, tiny_config.num_epochs = None, 1
+    assert int(train(tiny_config, tmp_path).step) == 6 * 105 // 6
+
+
+def test_a_gradient_is_clipped_to_its_norm(tiny_config, tmp_path) -> None:
+    tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1.0})
+    tiny_config.num_steps, tiny_config.clip_by_global_norm = 1, 1e-3
+    after = train(tiny_config, tmp_path).params
+    before = create_state(TinyNet(), optax.identity(), (8, 8, 1), 0).params
+    moved = jax.tree.leaves(jax.tree.map(jnp.subtract, after, before))
+    norm = sum(float((leaf**2).sum()) for leaf in moved) ** 0.5
+    assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_train_rows_hold_the_fields_that_scripts_rely_on(tiny_config, tmp_path) -> None:
