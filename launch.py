@@ -38,6 +38,12 @@ flags.DEFINE_bool("center", True, "predict: find the digit and centre it; false 
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
 LONGER = "--config.num_steps=N"
+_KINDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "tuple": "names, such as \"'random_rotation','random_shift'\"",
+}
 _OURS = ("config", "workdir", "mode", "checkpoint", "center", "split", "output")
 
 
@@ -168,6 +174,7 @@ def _recipe(argv: Sequence[str]) -> ConfigDict | None:
     if not path.is_file():
         near = nearest(path.stem, [file.stem for file in Path("configs").glob("*.py")])
         raise UsageError(f"--config={value}: there is no file {path}.{near}")
+    sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie beside the recipe
     try:
         recipe = _parse_config([argv[0], f"--config={value}"]).config
         require_fields(recipe)
@@ -225,7 +232,7 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
             _parse_config([argv[0], *source, argument, *apart])
         except flags.Error:
             shown = value if equals else " ".join(apart)
-            faults.append(f"--config.{name}={shown}: the value must be of type {kind}.")
+            faults.append(f"--config.{name}={shown}: the value must be {_KINDS.get(kind, kind)}.")
     return faults
 
 

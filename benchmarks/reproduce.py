@@ -10,57 +10,19 @@ The pictures need matplotlib: pip install -e '.[benchmarks]'.
 """
 
 import argparse
-import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+from experiments import EXPERIMENTS, Experiment, is_finished
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """One tutorial, as published or with one of its oddities mended.
-
-    Attributes:
-      name: of the row, and of the workdirs.
-      config: the recipe.
-      seeds: a run each.
-      overrides: what differs from the recipe.
-      resplit: whether the seed decides the random split, too.
-      published: accuracies that the tutorial gives, by where they stand in the run.
-    """
-
-    name: str
-    config: str
-    seeds: tuple[int, ...] = (0,)
-    overrides: tuple[str, ...] = ()
-    resplit: bool = False
-    published: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-_LENET = {"first": 0.976, "best": 0.9908, "last": 0.9907}
-_LENET_AUGMENTED = {"first": 0.988, "best": 0.995, "last": 0.995}
-_MENDED = ("--config.model.relu_logits=false",)
-EXPERIMENTS = (
-    Experiment("tutorial", "tutorial", published={"last": 0.9733}),
-    Experiment("adam", "adam"),
-    Experiment("rmsprop", "rmsprop"),
-    Experiment("lenet", "lenet", (0, 1, 2), (), True, _LENET),
-    Experiment("lenet_mended", "lenet", (0, 1, 2), _MENDED, True, _LENET),
-    Experiment("lenet_augmented", "lenet_augmented", (0, 1, 2), (), True, _LENET_AUGMENTED),
-    Experiment(
-        "lenet_augmented_mended", "lenet_augmented", (0, 1, 2), _MENDED, True, _LENET_AUGMENTED
-    ),
-)
 
 
 def main() -> int:
     """Runs what is asked for, then writes the report about everything that there is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    names = [experiment.name for experiment in EXPERIMENTS]
+    names = [*(experiment.name for experiment in EXPERIMENTS), "dead_logits"]
     parser.add_argument("--only", default=",".join(names), help=f"of {', '.join(names)}")
     parser.add_argument("--seeds", help="of them only these, such as 0,2")
     parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
@@ -82,6 +44,8 @@ def main() -> int:
             status = _run(experiment, seed, runs, arguments.data_dir, arguments.quick)
             if status:
                 return status
+    if "dead_logits" in only and not arguments.quick:
+        _count_dead_logits(runs / "dead_logits.json", arguments.data_dir)
     from report import write_report
 
     write_report(EXPERIMENTS, runs, report)
@@ -107,15 +71,12 @@ def _run(experiment: Experiment, seed: int, runs: Path, data_dir: str | None, qu
         return 130
 
 
-def read_rows(workdir: Path) -> list[dict[str, Any]]:
-    """Returns all rows of a run's metrics.jsonl; none if it was not started."""
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def is_finished(workdir: Path) -> bool:
-    """Says whether a run has reached its last step."""
-    return any(row.get("event") == "finished" for row in read_rows(workdir)[-1:])
+def _count_dead_logits(output: Path, data_dir: str | None) -> None:
+    if output.exists():
+        return
+    command = [sys.executable, str(ROOT / "benchmarks/dead_logits.py"), f"--output={output}"]
+    command += [f"--data_dir={data_dir}"] if data_dir else []
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

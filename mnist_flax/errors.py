@@ -28,9 +28,15 @@ def where_it_failed(error: BaseException, *callers: str) -> str:
       callers: files that only called the function, and the libraries', are passed over on the way
         to the line at fault. If no line is left, the exception alone is told.
     """
-    others = ("site-packages", sysconfig.get_path("stdlib"), __file__, *callers)
+    others = ("site-packages", sysconfig.get_path("stdlib"), "<frozen", __file__, *callers)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not any(path in frame.filename for path in others)]
-    where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+    lines = [
+        (frame.filename, frame.lineno)
+        for frame in frames
+        if not any(path in frame.filename for path in others)
+    ]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        lines.append((error.filename, error.lineno))
+    where = f"{lines[-1][0]}, line {lines[-1][1]}: " if lines else ""
     what = next(iter(str(error).strip().splitlines()), "")[:160]
     return f"{where}{type(error).__name__}: {what}"

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mnist_flax.errors import UsageError
+from mnist_flax.errors import UsageError, where_it_failed
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -24,8 +24,8 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
       field: the config field, for the message.
 
     Raises:
-      UsageError: no such name, module or attribute. A module that exists and fails while it is
-        imported raises its own exception, so that its author sees the line.
+      UsageError: no such name, module or attribute; or a module that fails while it is imported,
+        with the line where it does.
     """
     path = table.get(name, name)
     module_name, colon, attribute = path.partition(":")
@@ -36,12 +36,13 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
         )
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A missing import inside the user's module is that module's fault, not the field's.
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not (module_name + ".").startswith(missing + "."):
+            # What the module itself does or imports fails: its author wants the line.
+            raise UsageError(f"{field}={name!r}: {where_it_failed(error, __file__)}") from error
         raise UsageError(
-            f"{field}={name!r}: there is no module {error.name!r} on the Python path; "
+            f"{field}={name!r}: there is no module {missing!r} on the Python path; "
             "run from the folder that holds it, or install it."
         ) from error
     if not hasattr(module, attribute):

@@ -42,18 +42,18 @@ FLAG_FAULTS = {
     ),
     "wrong type": (
         ["--config.batch_size=many"],
-        ["--config.batch_size=many: the value must be of type int."],
+        ["--config.batch_size=many: the value must be a whole number."],
     ),
     "float for int": (
         ["--config.seed=1.5"],
-        ["--config.seed=1.5: the value must be of type int."],
+        ["--config.seed=1.5: the value must be a whole number."],
     ),
     "several flags at once": (
         ["--config.num_step=3", "--config.seed=x", "--config.data.shuffle=perhaps"],
         [
             "--config.num_step: no such field. Did you mean 'num_steps'?",
-            "--config.seed=x: the value must be of type int.",
-            "--config.data.shuffle=perhaps: the value must be of type bool.",
+            "--config.seed=x: the value must be a whole number.",
+            "--config.data.shuffle=perhaps: the value must be true or false.",
         ],
     ),
     "both durations": (

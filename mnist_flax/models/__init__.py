@@ -8,6 +8,7 @@ fast.
 
 import dataclasses
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,19 +38,34 @@ def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
     cls = registry.resolve(config.name, MODELS, "config.model.name")
     if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
         raise UsageError(f"config.model.name={config.name!r}: {cls!r} is not a linen module class.")
-    known = {field.name for field in dataclasses.fields(cls)} - {"parent", "name"}
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    known = defaults.keys() - {"parent", "name"}
     fields = {key: value for key, value in config.items() if key != "name"}
     if unknown := sorted(fields.keys() - known):
         raise UsageError(
             f"config.model.{unknown[0]}: {config.name!r} has no such field."
             f"{registry.nearest(unknown[0], known)} It has: {', '.join(sorted(known)) or 'none'}."
         )
+    _check_types(fields, defaults)
     if "num_classes" in known:
         fields.setdefault("num_classes", num_classes)
     try:
         return cls(**fields)
     except TypeError as error:  # a field without a default that the config does not give
         raise UsageError(f"config.model.name={config.name!r}: {error}") from error
+
+
+def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Raises UsageError for "false" where False is meant: a recipe's sections lock no types."""
+    for field, value in fields.items():
+        default = defaults[field]
+        if isinstance(default, bool) and not isinstance(value, bool):
+            kind = "true or false"
+        elif type(default) in (int, float) and isinstance(value, str | bool):
+            kind = "a number"
+        else:
+            continue
+        raise UsageError(f"config.model.{field}={value!r}: must be {kind}, as its default is.")
 
 
 def check_model(model: nn.Module, image_shape: tuple[int, ...], num_classes: int) -> None:

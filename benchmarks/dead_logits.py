@@ -1,0 +1,75 @@
+"""Counts how often the ReLU on LeNet's logits kills classes: ten short runs of each recipe.
+
+    python benchmarks/dead_logits.py --data_dir=FOLDER --output=dead_logits.json
+
+A class is dead if its logit is zero for every image of the evaluation split: no image is taken for
+it, and no gradient reaches it. The ten runs have the same data and order, and ten different starts.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mnist_flax import data
+from mnist_flax.models import create_model
+from mnist_flax.optim import create_optimizer
+from mnist_flax.programs import compile_programs
+from mnist_flax.state import create_state
+from mnist_flax.steps import apply_eval
+
+RECIPES = ("lenet", "lenet_augmented")
+STARTS = 10
+STEPS = 300
+
+
+def main() -> None:
+    """Runs, prints and writes the counts."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
+    parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    arguments = parser.parse_args()
+    counts = {name: count_dead(name, arguments.data_dir) for name in RECIPES}
+    arguments.output.write_text(json.dumps({"steps": STEPS, "runs": counts}, indent=1) + "\n")
+
+
+def count_dead(name: str, data_dir: str | None) -> list[dict[str, Any]]:
+    """Returns a row for each start: its seed, its dead classes and its accuracy."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.data.data_dir, config.data.fallback = data_dir, "none"
+    dataset = data.load(config.data)
+    model = create_model(config.model, len(dataset.class_names))
+    optimizer = create_optimizer(
+        config.optimizer, optax.constant_schedule(config.optimizer.learning_rate)
+    )
+    image_shape = dataset.train.images.shape[1:]
+    new_state = jax.jit(lambda seed: create_state(model, optimizer, image_shape, seed))
+    programs = compile_programs(config, model, optimizer, new_state(0), dataset)
+    logits_of = jax.jit(lambda state, images: apply_eval(model, state, images))
+
+    rows = []
+    for seed in range(STARTS):
+        state = programs.train_chunk(new_state(seed), programs.epoch_order(0), jnp.int32(STEPS))
+        parts = np.array_split(dataset.eval.images, 10)
+        logits = np.concatenate([logits_of(state, part) for part in parts])
+        row = {
+            "seed": seed,
+            "dead": int((logits.max(axis=0) <= 0).sum()),
+            "accuracy": float((logits.argmax(axis=1) == dataset.eval.labels).mean()),
+        }
+        print(f"{name}: {row}", flush=True)
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

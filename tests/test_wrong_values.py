@@ -1,0 +1,104 @@
+"""Every field of every recipe, given a wrong value, says which values it takes."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+from conftest import recipe
+
+from mnist_flax.config import default_config, flatten
+from mnist_flax.data.augment import check_augment
+from mnist_flax.errors import UsageError
+from mnist_flax.training import check
+
+# field: (a wrong value, what is told after 'config.<field>').
+DEFAULTS: dict[str, tuple[Any, str]] = {
+    "seed": (-1, "=-1: must be at least 0."),
+    "model.name": (
+        "net",
+        "='net': unknown. Did you mean 'lenet'? Known: lenet, threeconv, tutorial; or",
+    ),
+    "optimizer.name": ("sgdm", "='sgdm': unknown. Did you mean 'sgd'? Known: adabelief, "),
+    "optimizer.learning_rate": (0.0, "=0.0: must be positive and finite."),
+    "schedule.name": ("cosine", "='cosine': unknown."),
+    "clip_by_global_norm": (0.0, "=0.0: must be positive and finite."),
+    "batch_size": (0, "=0: must be at least 1."),
+    "num_steps": (0, "=0: must be at least 1."),
+    "num_epochs": (0, "=0: must be at least 1."),
+    "log_every_steps": (-1, "=-1: must be at least 0."),
+    "eval_every_steps": (-1, "=-1: must be at least 0."),
+    "checkpoint_every_steps": (-1, "=-1: must be at least 0."),
+    "keep_checkpoints": (0, "=0: must be at least 1."),
+    "data.name": ("", " is empty: known are mnist, fashion_mnist, kmnist, mnist_sample."),
+    "data.data_dir": ("", " is empty: give a directory or leave the field out."),
+    "data.train_split": ("train[", "='train[': 'train[' is not a split's name with an optional"),
+    "data.eval_split": ("[:5]", "='[:5]': '[:5]' is not a split's name with an optional"),
+    "data.resplit": (-1, "=-1: a seed, from 0 to 2**32 - 1."),
+    "data.fallback": ("sample", "='sample': allowed is 'mnist_sample' or 'none'."),
+    "augment.order": (("shift",), "='shift': unknown. Known: random_rotation, random_scaling, "),
+    "augment.random_rotation.max_degrees": (200.0, "=200.0: from 0 to 180."),
+    "augment.random_scaling.max_factor": (0.5, "=0.5: from 1 to 10."),
+    "augment.random_shift.max_pixels": (-1, "=-1: at least 0, and less than the image's 28."),
+}
+SHARE = ": the share that is dropped, at least 0 and below 1."
+INITIALIZER = "='xavier': unknown. Known: glorot_normal, glorot_uniform, he_normal, "
+MODELS: dict[str, dict[str, tuple[Any, str]]] = {
+    "adam": {
+        "dropout_rate": (1.0, f"=1.0{SHARE}"),
+        "kernel_init": ("xavier", INITIALIZER),
+        "bias_init": ("xavier", INITIALIZER),
+        "init_stddev": (0.0, "=0.0: must be positive and finite."),
+        "num_classes": ("ten", "='ten': must be a number, as its default is."),
+    },
+    "lenet_augmented": {
+        "dropout_rate": (-0.5, f"=-0.5{SHARE}"),
+        "batch_norm": ("no", "='no': must be true or false, as its default is."),
+        "first_dropout": (1, "=1: must be true or false, as its default is."),
+        "relu_logits": ("false", "='false': must be true or false, as its default is."),
+        "kernel_init": ("xavier", INITIALIZER),
+    },
+    "rmsprop": {
+        "dropout_rate": (1.5, f"=1.5{SHARE}"),
+        "use_bias": (None, "=None: must be true or false, as its default is."),
+        "conv_dropout_rate": (1.0, f"=1.0{SHARE}"),
+        "kernel_init": ("xavier", INITIALIZER),
+        "init_stddev": (-1.0, "=-1.0: must be positive and finite."),
+    },
+}
+
+
+def test_no_field_is_left_out() -> None:
+    """What is true or false has no other value: the command line's parser refuses it."""
+    fields = {name for name, value in flatten(default_config()).items() if value is not False}
+    assert fields - {name for name, v in flatten(default_config()).items() if v is True} == set(
+        DEFAULTS
+    )
+
+
+@pytest.mark.parametrize("field", DEFAULTS)
+def test_a_wrong_value_of_a_field_that_all_recipes_have(field: str) -> None:
+    config = recipe("rmsprop" if field == "num_epochs" else "tutorial")
+    value, told = DEFAULTS[field]
+    section, _, leaf = field.rpartition(".")
+    (config[section] if section else config)[leaf] = value
+    if section.startswith("augment."):
+        config.augment.order = (section.rpartition(".")[2],)
+        fault = partial(check_augment, config.augment, (28, 28, 1))  # it depends on the images
+    else:
+        fault = partial(check, config)
+    with pytest.raises(UsageError) as error:
+        fault()
+    assert any(line.startswith(f"config.{field}{told}") for line in str(error.value).splitlines())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_wrong_values_of_the_networks_own_fields(name: str) -> None:
+    for field, (value, told) in MODELS[name].items():
+        config = recipe(name)
+        with config.model.ignore_type():
+            config.model[field] = value
+        if field in ("kernel_init", "init_stddev"):
+            config.model.update(kernel_init="normal" if field == "init_stddev" else value)
+        with pytest.raises(UsageError) as error:
+            check(config)
+        assert str(error.value).startswith(f"config.model.{field}{told}")
