@@ -81,7 +81,7 @@ def _table_row(experiment: Experiment, workdirs: dict[int, Path]) -> str:
         _range([rows[-1]["loss"] for rows in evaluations], lambda value: f"{value:.4g}"),
         f"{_parameters(next(iter(workdirs.values()))):,}",
         f"{steps:,}",
-        _range([steps / rate / 60 for rate in rates], lambda value: f"{value:.0f}"),
+        _range([steps / rate / 60 for rate in rates], lambda value: f"{value:.2g}"),
         _range(rates, lambda value: f"{value:.1f}"),
     ]
     return f"| {' | '.join(cells)} |"
@@ -120,8 +120,8 @@ def _losses(done: dict[Experiment, dict[int, Path]]) -> list[str]:
         if experiment.name == "adam":
             sums = [row["loss_sum"] for row in rows if "loss_sum" in row]
             lines.append(
-                f"`adam`, the sum of an epoch's batch losses: {sums[0]:,.0f} in the first epoch, "
-                f"{sums[-1]:,.0f} in the last: {sums[-1] / sums[0]:.3f} of it. The tutorial gives "
+                f"`adam`, the sum of an epoch's batch losses: {sums[0]:.6g} in the first epoch, "
+                f"{sums[-1]:.6g} in the last: {sums[-1] / sums[0]:.2g} of it. The tutorial gives "
                 "no figures."
             )
     return [item for line in lines for item in (line, "")]
@@ -170,6 +170,8 @@ def _draw(group: dict[str, list[Rows]], published: dict[str, float], path: Path)
             error = 100 * (1 - published[key])
             axes.axhline(error, color="0.4", ls=style, lw=1, label=f"published, {key}")
     axes.set(xlabel="step", ylabel="error, %", yscale="log")
+    for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     figure.savefig(path)

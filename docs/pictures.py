@@ -1,0 +1,102 @@
+"""Draws the pictures of docs/TOUR.md from the project's own functions and a finished run.
+
+    python docs/pictures.py --workdir=runs/reproduce/tutorial-0
+
+Needs matplotlib: pip install -e '.[benchmarks]'.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from mnist_flax.data import augment
+from mnist_flax.data.sample import read_sample
+from mnist_flax.inference import restore
+
+FOLDER = Path(__file__).resolve().parent
+TITLES = ("as it is", "down", "up", "right", "left", "flipped")
+
+
+def main() -> None:
+    """Draws all of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True, help="a run of configs/tutorial.py")
+    arguments = parser.parse_args()
+    digits = read_sample().splits["test"].images
+    draw_extended(digits[[22, 47, 34]])
+    draw_random(digits[34])
+    draw_layers(arguments.workdir, digits[47])
+
+
+def draw_extended(images: np.ndarray) -> None:
+    """The six parts of the extended set: images uint8 [N, 28, 28, 1], a row each."""
+    figure, axes = plt.subplots(
+        len(images), 6, figsize=(6.4, 1.15 * len(images)), layout="constrained"
+    )
+    for part, title in enumerate(TITLES):
+        made = augment.extend(jnp.asarray(images), jnp.full(len(images), part))
+        for row, image in enumerate(np.asarray(made)):
+            _show(axes[row, part], image[..., 0], title if row == 0 else "")
+    _save(figure, "tour_extended.png")
+
+
+def draw_random(image: np.ndarray) -> None:
+    """What the random functions make of one image uint8 [28, 28, 1], eight draws each."""
+    images, key = jnp.tile(image, (8, 1, 1, 1)), jax.random.key(0)
+    rows = {
+        "rotation, 20°": augment.random_rotation(key, images, max_degrees=20.0),
+        "scaling, 1.4": augment.random_scaling(key, images, max_factor=1.4),
+        "shift, 4 pixels": augment.random_shift(key, images, max_pixels=4),
+    }
+    figure, axes = plt.subplots(3, 8, figsize=(6.4, 2.8), layout="constrained")
+    for row, (title, made) in zip(axes, rows.items(), strict=True):
+        for column, cell in enumerate(row):
+            _show(cell, made[column, ..., 0], title if column == 0 else "", loc="left")
+    _save(figure, "tour_random.png")
+
+
+def draw_layers(workdir: Path, image: np.ndarray) -> None:
+    """The 32 filters of a trained network's first layer, and what each sees in an image."""
+    restored = restore(workdir, "best", {})
+    kernel = np.asarray(restored.state.params["conv1"]["kernel"])  # [5, 5, 1, 32]
+    _, seen = restored.model.apply(
+        {"params": restored.state.params},
+        augment.normalize(jnp.asarray(image[None])),
+        capture_intermediates=True,
+    )
+    maps = np.asarray(nn.relu(seen["intermediates"]["conv1"]["__call__"][0]))[0]  # [28, 28, 32]
+    limit = abs(kernel).max()
+    figure, axes = plt.subplots(4, 16, figsize=(6.4, 1.9), layout="constrained")
+    for number in range(32):
+        row, column = divmod(number, 16)
+        cell = axes[2 * row, column]
+        cell.imshow(kernel[:, :, 0, number], cmap="RdBu", vmin=-limit, vmax=limit)
+        cell.set_axis_off()
+        _show(axes[2 * row + 1, column], maps[:, :, number])
+    _save(figure, "tour_filters.png")
+
+
+def _show(axes: Axes, image: np.ndarray, title: str = "", loc: str = "center") -> None:
+    axes.imshow(image, cmap="gray_r")
+    axes.set(xticks=[], yticks=[])  # the frame stays: it shows what was shifted
+    if title:
+        axes.set_title(title, fontsize=8, loc=loc)
+
+
+def _save(figure: plt.Figure, name: str) -> None:
+    figure.savefig(FOLDER / name, dpi=100)
+    plt.close(figure)
+    print(f"Wrote {FOLDER / name}")
+
+
+if __name__ == "__main__":
+    main()
