@@ -120,8 +120,8 @@ def _losses(done: dict[Experiment, dict[int, Path]]) -> list[str]:
         if experiment.name == "adam":
             sums = [row["loss_sum"] for row in rows if "loss_sum" in row]
             lines.append(
-                f"`adam`, the sum of an epoch's batch losses: {sums[0]:.6g} in the first epoch, "
-                f"{sums[-1]:.6g} in the last: {sums[-1] / sums[0]:.2g} of it. The tutorial gives "
+                f"`adam`, the sum of an epoch's batch losses: {sums[0]:,.2f} in the first epoch, "
+                f"{sums[-1]:,.2f} in the last: {sums[-1] / sums[0]:.2g} of it. The tutorial gives "
                 "no figures."
             )
     return [item for line in lines for item in (line, "")]

@@ -3,11 +3,14 @@
 A model is a pure function, a step is a pure function, a run is a fold of steps over data, and
 everything that happens can be repeated to the bit. Read it in this order:
 
-    training.py    the run: config in, trained state out; the loop on one page
-    steps.py       loss_fn, train_step, eval_step, predict_step, and where they are jitted
+    training.py    the run: config in, trained state out
+    loop.py        what happens between the first step and the last, on one page
+    steps.py       loss_fn, train_step, eval_step, predict_step: pure
+    programs.py    the steps in their loop, and where they are jitted
     state.py       what a run carries, and where every random number comes from
-    data/          where images come from (NumPy) and how batches are drawn (JAX)
+    data/          where images come from (NumPy), how batches are drawn and augmented (JAX)
     models/        linen modules
+    optim.py       optax's optimizers and schedules, by optax's names
     cpu.py         why a step inside a loop is fast on a CPU
     checkpoint.py  save, restore, latest, best
     config.py      every field, once

@@ -195,6 +195,11 @@ def gives_nothing(key: jax.Array, images: jax.Array) -> None:
             "config.augment.order='random_shfit': unknown. Did you mean 'random_shift'? Known: "
             "random_rotation, random_scaling, random_shift; or 'package.module:attribute'",
         ),
+        (
+            section("random_shift,random_rotation"),
+            "config.augment.order='random_shift,random_rotation': several names are quoted, each "
+            "by itself: \"'random_shift','random_rotation'\".",
+        ),
         (section(3), "config.augment.order: 3 is no name. Known: random_rotation, "),
         (section("math:pi"), "config.augment.order: 'math:pi' is no function, but 3.14"),
         (

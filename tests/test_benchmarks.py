@@ -62,7 +62,7 @@ def test_the_report(report: str) -> None:
     assert runs["`adam`"][:6] == ["0", "–, –, –", "0.2500", "0.5000", "0.5000", "0.25"]
     assert ["`lenet`", "1 of 2", "3, 0", "0.5000–0.7500"] in lines
     # 1000 / 20 in the first epoch, 1000 / 20³ in the last.
-    assert "50 in the first epoch, 0.125 in the last: 0.0025 of it" in report
+    assert "50.00 in the first epoch, 0.12 in the last: 0.0025 of it" in report
     assert "lenet-0, lenet-1" in report
     assert "lenet-2" not in report
     assert "jax 1.2.3, device 1 × cpu, cores 2" in report

@@ -15,6 +15,7 @@ from mnist_flax.data import load
 from mnist_flax.data.pipeline import epoch_order
 from mnist_flax.environment import environment
 from mnist_flax.errors import UsageError, UserError
+from mnist_flax.inference import load_data, restore
 from mnist_flax.state import create_state, rng_key
 from mnist_flax.training import train
 
@@ -91,6 +92,16 @@ def test_the_first_twenty_predictions_stand_beside_their_labels(tiny_config, tmp
     lines = capsys.readouterr().err.splitlines()
     assert f"First 20 predictions: {' '.join(map(str, told['classes']))}" in lines
     assert f"     and their labels: {' '.join(map(str, told['labels']))}" in lines
+
+
+def test_a_run_on_mixed_splits_is_judged_on_its_own(tiny_config, tmp_path) -> None:
+    tiny_config.data.resplit = tiny_config.num_steps = 1
+    train(tiny_config, tmp_path)
+    restored = restore(tmp_path, "latest", {"data.eval_split": "test"})
+    assert load_data(restored, str).fingerprint == load(tiny_config.data).fingerprint
+    for split in ("train", "test[:5]"):  # cut from other images than the run was trained on
+        with pytest.raises(UsageError, match=r"config\.data\.eval_split='.*this run has mixed its"):
+            restore(tmp_path, "latest", {"data.eval_split": split})
 
 
 def test_the_extended_set_makes_an_epoch_six_times_as_long(tiny_config, tmp_path) -> None:

@@ -146,6 +146,9 @@ def _bound(name: Any, config: ConfigDict) -> Augment:
     field = "config.augment.order"
     if not isinstance(name, str):
         raise UsageError(f"{field}: {name!r} is no name. {_known()}")
+    if "," in name:  # what the command line's parser makes of names without quotes
+        quoted = ",".join(repr(part.strip()) for part in name.split(","))
+        raise UsageError(f'{field}={name!r}: several names are quoted, each by itself: "{quoted}".')
     function = registry.resolve(name, AUGMENTATIONS, field)
     if not callable(function):
         raise UsageError(f"{field}: {name!r} is no function, but {function!r}.")

@@ -51,8 +51,11 @@ def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
         fields.setdefault("num_classes", num_classes)
     try:
         return cls(**fields)
-    except TypeError as error:  # a field without a default that the config does not give
-        raise UsageError(f"config.model.name={config.name!r}: {error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # a field without a default that the config lacks, a user's fault
+        told = where_it_failed(error, __file__)
+        raise UsageError(f"config.model.name={config.name!r}: {told}") from error
 
 
 def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
