@@ -2,8 +2,8 @@
 
     python benchmarks/dead_logits.py --data_dir=FOLDER --output=dead_logits.json
 
-A class is dead if its logit is zero for every image of the evaluation split: no image is taken for
-it, and no gradient reaches it. The ten runs have the same data and order, and ten different starts.
+A class counts as dead if its logit is zero for every image of the evaluation split. The ten runs
+have the same data and order, and ten different starts.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
     parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
     arguments = parser.parse_args()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     counts = {name: count_dead(name, arguments.data_dir) for name in RECIPES}
     arguments.output.write_text(json.dumps({"steps": STEPS, "runs": counts}, indent=1) + "\n")
 

@@ -20,8 +20,12 @@ from mnist_flax.models import create_model
 Rows = list[dict[str, Any]]
 
 
-def write_report(experiments: Iterable[Experiment], runs: Path, folder: Path) -> None:
-    """Writes RESULTS.md and <recipe>.png into a folder, about the finished runs alone."""
+def write_report(experiments: Iterable[Experiment], runs: Path, folder: Path) -> int:
+    """Writes RESULTS.md and <recipe>.png into a folder, about the finished runs alone.
+
+    Returns:
+      An exit status: 1 if no run is finished, and nothing written.
+    """
     done = {
         experiment: {
             seed: runs / f"{experiment.name}-{seed}"
@@ -31,6 +35,9 @@ def write_report(experiments: Iterable[Experiment], runs: Path, folder: Path) ->
         for experiment in experiments
     }
     done = {experiment: workdirs for experiment, workdirs in done.items() if workdirs}
+    if not done:
+        print(f"No run in {runs} is finished: there is nothing to report.", file=sys.stderr)
+        return 1
     folder.mkdir(parents=True, exist_ok=True)
     for recipe in dict.fromkeys(experiment.config for experiment in done):
         group = {
@@ -47,6 +54,7 @@ def write_report(experiments: Iterable[Experiment], runs: Path, folder: Path) ->
     ]
     (folder / "RESULTS.md").write_text("\n".join(lines) + "\n")
     print(f"Wrote {folder / 'RESULTS.md'}")
+    return 0
 
 
 _HEAD = """# Results
@@ -54,8 +62,9 @@ _HEAD = """# Results
 All five tutorials on the full MNIST, as `python benchmarks/reproduce.py` runs them. Accuracies are
 those of the images held out, running statistics in use and dropout off; every image counts once.
 Where there are several seeds, the lowest and the highest are given. "Published" is what the
-tutorial's text shows for its own run. A `_mended` row is the recipe above it without the ReLU on
-its logits. "First" is after one epoch (for `tutorial` after 1,000 steps).
+tutorial's text shows for its own run. A `_mended` row is the recipe of that name without the ReLU
+on its logits, beside what was published of the network with it. "First" is a run's first
+evaluation: after one epoch, for `tutorial` after 1,000 steps.
 
 """.splitlines()
 _COLUMNS = (
@@ -119,6 +128,8 @@ def _losses(done: dict[Experiment, dict[int, Path]]) -> list[str]:
             )
         if experiment.name == "adam":
             sums = [row["loss_sum"] for row in rows if "loss_sum" in row]
+            if not sums:  # a quick run ends within its first epoch
+                continue
             lines.append(
                 f"`adam`, the sum of an epoch's batch losses: {sums[0]:,.2f} in the first epoch, "
                 f"{sums[-1]:,.2f} in the last: {sums[-1] / sums[0]:.2g} of it. The tutorial gives "
@@ -134,9 +145,10 @@ def _dead(path: Path) -> list[str]:
     lines = [
         "## What the ReLU on the logits costs",
         "",
-        "A class whose logit is zero for all images held out is never predicted, and no gradient "
-        f"reaches it. Ten starts of each recipe as published, {counted['steps']} steps each "
-        "(`benchmarks/dead_logits.py`):",
+        "A class whose logit is zero for every image gets no gradient of its own; it may come back "
+        "only if the layers below happen to change in its favour. Ten starts of each recipe as "
+        f"published, {counted['steps']} steps each, counting the classes whose logit is zero for "
+        "all images held out (`benchmarks/dead_logits.py`):",
         "",
         "| recipe | starts with a dead class | dead classes of ten, start by start | accuracy |",
         "|---|--:|---|--:|",

@@ -1,8 +1,11 @@
 """Trains the five tutorials on the full MNIST and writes docs/RESULTS.md with what came out.
 
     python benchmarks/reproduce.py --data_dir=FOLDER          all of it: hours on two cores
-    python benchmarks/reproduce.py --only=adam,rmsprop        some of it; the others as they stand
+    python benchmarks/reproduce.py --only=adam,rmsprop        some of it
     python benchmarks/reproduce.py --quick                    300 steps of each, into runs/quick
+
+The report is about all finished runs that lie under --runs. Where only a part was asked for, it is
+written beside them and not into docs/, unless --report=docs says so.
 
 Every run is launch.py's, as a user starts it, in a workdir of its own under --runs. Ctrl-C stops
 and saves; the same command goes on where it stood, and a run that is finished is not run again.
@@ -28,13 +31,14 @@ def main() -> int:
     parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
     parser.add_argument("--runs", type=Path, help="default: runs/reproduce, or runs/quick")
     parser.add_argument("--quick", action="store_true", help="300 steps of each")
-    parser.add_argument("--report", type=Path, help="default: docs, or the folder of quick runs")
+    parser.add_argument("--report", type=Path, help="the report's folder")
     arguments = parser.parse_args()
     only = arguments.only.split(",")
     if unknown := set(only) - set(names):
         parser.error(f"--only={','.join(sorted(unknown))}: there are {', '.join(names)}")
     runs = arguments.runs or ROOT / "runs" / ("quick" if arguments.quick else "reproduce")
-    report = arguments.report or (runs if arguments.quick else ROOT / "docs")
+    whole = not arguments.quick and not arguments.seeds and set(only) == set(names)
+    report = arguments.report or (ROOT / "docs" if whole else runs)
 
     for experiment in EXPERIMENTS:
         for seed in experiment.seeds:
@@ -45,11 +49,12 @@ def main() -> int:
             if status:
                 return status
     if "dead_logits" in only and not arguments.quick:
-        _count_dead_logits(runs / "dead_logits.json", arguments.data_dir)
+        status = _count_dead_logits(runs / "dead_logits.json", arguments.data_dir)
+        if status:
+            return status
     from report import write_report
 
-    write_report(EXPERIMENTS, runs, report)
-    return 0
+    return write_report(EXPERIMENTS, runs, report)
 
 
 def _run(experiment: Experiment, seed: int, runs: Path, data_dir: str | None, quick: bool) -> int:
@@ -65,18 +70,22 @@ def _run(experiment: Experiment, seed: int, runs: Path, data_dir: str | None, qu
     command += [f"--config.data.resplit={seed}"] if experiment.resplit else []
     command += [f"--config.data.data_dir={data_dir}"] if data_dir else []
     command += ["--config.num_steps=300"] if quick else []
+    return _call(command)
+
+
+def _call(command: list[str]) -> int:
     try:
         return subprocess.call(command, cwd=ROOT)
     except KeyboardInterrupt:  # the run got the signal, too, and has saved itself
         return 130
 
 
-def _count_dead_logits(output: Path, data_dir: str | None) -> None:
+def _count_dead_logits(output: Path, data_dir: str | None) -> int:
     if output.exists():
-        return
+        return 0
     command = [sys.executable, str(ROOT / "benchmarks/dead_logits.py"), f"--output={output}"]
     command += [f"--data_dir={data_dir}"] if data_dir else []
-    subprocess.run(command, cwd=ROOT, check=True)
+    return _call(command)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             "batch_norm": False,
             "dropout_rate": 0.0,
             # Odd as published: the logits pass through a ReLU. A class whose logit is negative for
-            # every image gets no gradient any more, and is never predicted.
+            # every image gets no gradient of its own, and seldom comes back.
             "relu_logits": True,
         }
     )

@@ -187,12 +187,17 @@ def require_fields(config: object) -> None:
         raise UsageError(
             f"get_config() returned a {type(config).__name__}: return what default_config() gives."
         )
-    needed = {name for name in flatten(default_config()) if not name.startswith("augment.random_")}
-    if missing := sorted(needed - flatten(config).keys()):
+    if missing := missing_fields(config):
         raise UsageError(
             f"The recipe has no {', '.join('config.' + name for name in missing)}: "
             "start from default_config() and set fields of it."
         )
+
+
+def missing_fields(config: ConfigDict) -> list[str]:
+    """Returns what a config lacks of default_config(), parameters of augmentations aside."""
+    needed = {name for name in flatten(default_config()) if not name.startswith("augment.random_")}
+    return sorted(needed - flatten(config).keys())
 
 
 def _faults(config: ConfigDict) -> list[str]:

@@ -1,6 +1,6 @@
 """A trained network out of a workdir, for whatever uses it without training it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import data
 from mnist_flax.checkpoint import Checkpoints
-from mnist_flax.config import overridden, validate
+from mnist_flax.config import missing_fields, overridden, validate
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.models import create_model
@@ -32,7 +32,8 @@ class Restored:
       model: its module.
       state: to the bit; state.step says when.
       checkpoint: the folder it was read from.
-      class_names: of the data it was trained on, one per logit.
+      trained_on: its data, as resume.describe gives them.
+      class_names: of these data, one per logit.
       image_shape: (H, W, C) that it takes.
     """
 
@@ -40,6 +41,7 @@ class Restored:
     model: nn.Module
     state: TrainState
     checkpoint: Path
+    trained_on: dict[str, Any]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
 
@@ -56,12 +58,21 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
       UsageError: another field is overridden; there is no such checkpoint; a wrong value.
       UserError: the workdir holds no run, or the checkpoint is damaged.
     """
-    if refused := [n for n in overrides if not n.startswith("data.") and n != "batch_size"]:
+    if refused := [
+        name
+        for name in overrides
+        if not (name.startswith("data.") or name == "batch_size") or name == "data.resplit"
+    ]:
         raise UsageError(
-            f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only "
+            f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only the other "
             "config.data.* and config.batch_size may be overridden."
         )
     config = ConfigDict(read_config(workdir)["config"])
+    if lacking := missing_fields(config):
+        raise UserError(
+            f"--workdir={workdir}: its config.json lacks {', '.join(lacking)}; another version of "
+            "this package wrote it, and its checkpoints do not fit. Train afresh."
+        )
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir}: nothing is saved in it yet. Train first.")
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
@@ -86,28 +97,45 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         path = checkpoints.path(step)
     finally:
         checkpoints.close()
-    return Restored(config, model, state, path, tuple(trained_on["class_names"]), image_shape)
+    class_names = tuple(trained_on["class_names"])
+    return Restored(config, model, state, path, trained_on, class_names, image_shape)
 
 
 def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     """Raises UsageError for splits cut from data that the run has mixed: they would hold others."""
-    other = [n for n in ("data.train_split", "data.eval_split") if n in overrides]
-    if config.data.resplit is None or all(overrides[n] == config.data[n[5:]] for n in other):
+    if config.data.resplit is None or _OTHER_DATA & overrides.keys():
         return
-    raise UsageError(
-        f"config.{other[-1]}={overrides[other[-1]]!r}: this run has mixed its splits "
-        f"(config.data.resplit={config.data.resplit}), and knows only its own: "
-        f"{config.data.eval_split!r} are the images that it was not trained on."
-    )
+    for field in ("train_split", "eval_split"):
+        asked = overrides.get(f"data.{field}", config.data[field])
+        if asked != config.data[field]:
+            raise UsageError(
+                f"config.data.{field}={asked!r}: this run has mixed its splits "
+                f"(config.data.resplit={config.data.resplit}), and knows only its own: "
+                f"{config.data.eval_split!r} are the images that it was not trained on."
+            )
 
 
-def load_data(restored: Restored, report: Any) -> Dataset:
+def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
     """Loads what config.data names.
 
+    Where a run has mixed its splits, the same data are mixed again and other data are not.
+
     Raises:
-      UserError: pictures of another size, or another number of classes than the network's.
+      UserError: pictures of another size, or another number of classes than the network's; or the
+        mixed data of a run in another order, in which trained images would be judged.
     """
-    dataset = data.load(restored.config.data, report=report)
+    config, trained_on = restored.config.data, restored.trained_on
+    dataset = data.load(config, report=report)
+    if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
+        if dataset.name == trained_on["name"]:
+            raise UserError(
+                f"{dataset.source}: not the images that this run has mixed (config.data.resplit="
+                f"{config.resplit}), or not in their order: images that it was trained on would be "
+                f"judged. It was trained on: {trained_on['source']}."
+            )
+        config = config.copy_and_resolve_references()
+        config.resplit = None
+        dataset = data.load(config, report=report)
     shape, classes = dataset.eval.images.shape[1:], len(dataset.class_names)
     if shape != restored.image_shape or classes != len(restored.class_names):
         raise UserError(

@@ -206,8 +206,10 @@ def _stop_unless(finite: bool, run: Run, at: Standing) -> None:
         return
     rate = float(run.learning_rate(max(at.step - 1, 0)))
     saved = "none" if at.saved_step is None else f"step {at.saved_step}"
+    steps = f"within steps {at.row_step + 1} to {at.step}"
+    where = steps if at.row_step < at.step else f"in the evaluation of step {at.step}"
     raise UserError(
-        f"The run diverged: NaN or infinity within steps {at.row_step + 1} to {at.step}, at "
-        f"learning rate {rate:g}. Last good save: {saved}. Start afresh with another --workdir "
-        f"and, say, --config.optimizer.learning_rate={rate / 10:g}"
+        f"The run diverged: NaN or infinity {where}, at learning rate {rate:g}. Last good save: "
+        f"{saved}. Start afresh with another --workdir and, say, "
+        f"--config.optimizer.learning_rate={rate / 10:g}"
     )

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import registry
 from mnist_flax.errors import UsageError, where_it_failed
+from mnist_flax.trees import first_change
 
 # Those of optax that take a schedule for their learning rate; rprop and sm3 do not.
 OPTIMIZERS = {
@@ -85,6 +86,10 @@ def create_optimizer(
         for name in _MASK_ARGUMENTS
         if isinstance(config.get(name), str)
     }
+    for name, mask in masks.items():
+        if not callable(mask):
+            raise UsageError(f"config.optimizer.{name}={config[name]!r}: {mask!r} is no function.")
+    _check_arguments(config)
     optimizer = _call(function, config, "config.optimizer", {}, **masks, learning_rate=schedule)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
@@ -104,27 +109,54 @@ def check_optimizer(optimizer: optax.GradientTransformation, params: Any, name: 
     Raises:
       UsageError: it fails, with the line where it does, or its updates are not like the parameters.
     """
+
+    def one_update(params: Any) -> tuple[Any, Any]:
+        opt_state = optimizer.init(params)
+        updates, new_opt_state = optimizer.update(params, opt_state, params)
+        updated = optax.apply_updates(params, updates)
+        return (
+            {"params": params, "opt_state": opt_state},
+            {"params": updated, "opt_state": new_opt_state},
+        )
+
     try:
-        updates = jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p)[0], params)
-        updated = jax.eval_shape(optax.apply_updates, params, updates)
+        before, after = jax.eval_shape(one_update, params)
     except Exception as error:
         raise UsageError(
             f"config.optimizer.name={name!r} fails on the model's parameters: "
             f"{where_it_failed(error, __file__)}"
         ) from error
-    pairs = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(updated), strict=True)
-    for (path, before), after in pairs:
-        if before.shape != after.shape:
-            raise UsageError(
-                f"config.optimizer.name={name!r} makes of params{jax.tree_util.keystr(path)} "
-                f"{list(before.shape)} one of {list(after.shape)}; it must keep the shapes."
-            )
+    if change := first_change(before, after):
+        raise UsageError(
+            f"config.optimizer.name={name!r}: an update makes {change}; parameters and state must "
+            "keep their form."
+        )
+
+
+# What optax takes without a word and no run survives.
+_SHARES = ("b1", "b2", "b3", "decay", "momentum")
+_NOT_NEGATIVE = ("eps", "eps_root", "initial_scale", "weight_decay")
+
+
+def _check_arguments(config: ConfigDict) -> None:
+    if config.name not in OPTIMIZERS:
+        return  # in a function of the user's own these names may mean anything
+    for name, value in config.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        told = f"config.optimizer.{name}={value!r}: must be a number"
+        if name in _SHARES and value is not None and not (number and 0 <= value < 1):
+            raise UsageError(f"{told}, at least 0 and below 1.")
+        if name in _NOT_NEGATIVE and value is not None and not (number and value >= 0):
+            raise UsageError(f"{told}, at least 0.")
 
 
 def _parameters(function: Any, field: str) -> list[str]:
     if not callable(function):
         raise UsageError(f"{field}: {function!r} is not a function.")
-    return list(inspect.signature(function).parameters)
+    try:
+        return list(inspect.signature(function).parameters)
+    except ValueError as error:  # written in C, as max is
+        raise UsageError(f"{field}: {function!r} does not tell its arguments.") from error
 
 
 def _call(

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import cpu
 from mnist_flax.data import pipeline
-from mnist_flax.data.augment import EXTENDED_PARTS, Augment, create_augment
+from mnist_flax.data.augment import EXTENDED_PARTS, create_augment
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.pipeline import Batch
 from mnist_flax.metrics import Metrics
@@ -71,9 +71,7 @@ def compile_programs(
     train_data = jax.device_put((dataset.train.images, dataset.train.labels))
     eval_data = jax.device_put((dataset.eval.images, dataset.eval.labels))
     order_fn = make_epoch_order(config, num_train_examples(config, dataset))
-    draw_batch = make_draw_batch(
-        config.seed, config.batch_size, config.data.extended, create_augment(config.augment)
-    )
+    draw_batch = make_draw_batch(config)
     chunk_fn = make_train_chunk(model, optimizer, config.seed, draw_batch)
     last_batch = jax.jit(make_last_batch(model, config.seed, draw_batch))
     eval_fn = make_eval_batch(model, config.batch_size)
@@ -118,19 +116,18 @@ def all_finite(state: TrainState) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
-def make_draw_batch(
-    seed: int, batch_size: int, extended: bool = False, augment: Augment | None = None
-) -> Callable[..., Batch]:
+def make_draw_batch(config: ConfigDict) -> Callable[..., Batch]:
     """Returns draw_batch(images, labels, order, step) -> the Batch of that step, augmented."""
+    batch_size, extended = config.batch_size, config.data.extended
+    augment = create_augment(config.augment)
 
     def draw_batch(
         images: jax.Array, labels: jax.Array, order: jax.Array, step: jax.Array
     ) -> Batch:
         index = step % (len(order) // batch_size)
         batch = pipeline.take_batch(images, labels, order, index, batch_size, extended=extended)
-        if augment is None:
-            return batch
-        return batch.replace(images=augment(rng_key(seed, "augment", step), batch.images))
+        key = rng_key(config.seed, "augment", step)
+        return batch.replace(images=augment(key, batch.images))
 
     return draw_batch
 

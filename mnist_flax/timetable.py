@@ -36,7 +36,8 @@ class Timetable:
         if steps_per_epoch == 0:
             raise UsageError(
                 f"config.batch_size={config.batch_size}: config.data.train_split="
-                f"{config.data.train_split!r} has only {num_examples} images; take at most so many."
+                f"{config.data.train_split!r} has only {num_examples} examples; take at "
+                "most so many."
             )
         total = config.num_steps or config.num_epochs * steps_per_epoch
         return cls(

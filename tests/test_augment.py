@@ -131,7 +131,7 @@ def test_a_strength_of_nothing_changes_nothing(
     np.testing.assert_array_equal(function(jax.random.key(0), IMAGES, **parameters), IMAGES)
 
 
-def section(*order: Any, **sections: dict[str, Any]) -> ConfigDict:
+def section(*order: Any, **sections: Any) -> ConfigDict:
     config = default_config().augment.to_dict()
     return ConfigDict(config | {"order": order} | sections)
 
@@ -175,6 +175,10 @@ def fails(key: jax.Array, images: jax.Array) -> jax.Array:
     raise RuntimeError("out of ink")
 
 
+def order(key: jax.Array, images: jax.Array) -> jax.Array:
+    raise RuntimeError("a function may be called anything")
+
+
 def to_float(key: jax.Array, images: jax.Array) -> jax.Array:
     return images / 255
 
@@ -201,6 +205,20 @@ def gives_nothing(key: jax.Array, images: jax.Array) -> None:
             "by itself: \"'random_shift','random_rotation'\".",
         ),
         (section(3), "config.augment.order: 3 is no name. Known: random_rotation, "),
+        (section("builtins:max"), "config.augment.max: 'builtins:max' is called with (key, "),
+        (section(f"{__name__}:order"), f"config.augment.order: '{__name__}:order' fails on"),
+        (
+            section(f"{__name__}:darken", drak={"by": 5}),
+            "config.augment.drak: config.augment.order names no such function. Did you mean 'dark",
+        ),
+        (
+            section("random_shift", random_shift=2),
+            "config.augment.random_shift=2: must be a section of parameters by name.",
+        ),
+        (
+            ConfigDict({"order": "random_shift"}),
+            "config.augment.order='random_shift': must be a tuple of names, such as ('random_shif",
+        ),
         (section("math:pi"), "config.augment.order: 'math:pi' is no function, but 3.14"),
         (
             section("random_shift", random_shift={"pixels": 1}),

@@ -39,16 +39,21 @@ def report(tmp_path: Path) -> str:
     made_up_run(runs / "adam-0", "adam", [0.25, 0.5, 0.5])
     dead = {"seed": 0, "dead": 3, "accuracy": 0.5}, {"seed": 1, "dead": 0, "accuracy": 0.75}
     (runs / "dead_logits.json").write_text(json.dumps({"steps": 9, "runs": {"lenet": dead}}))
+    report = write(runs, tmp_path / "docs")
+    for picture in ("lenet.png", "adam.png"):
+        assert (tmp_path / "docs" / picture).stat().st_size < 100_000
+    return report
+
+
+def write(runs: Path, folder: Path) -> str:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "from experiments import EXPERIMENTS; from report import write_report;"
         "write_report(EXPERIMENTS, Path(sys.argv[2]), Path(sys.argv[3]))"
     )
-    arguments = [str(BENCHMARKS), str(runs), str(tmp_path / "docs")]
+    arguments = [str(BENCHMARKS), str(runs), str(folder)]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=ROOT)
-    for picture in ("lenet.png", "adam.png"):
-        assert (tmp_path / "docs" / picture).stat().st_size < 100_000
-    return (tmp_path / "docs/RESULTS.md").read_text()
+    return (folder / "RESULTS.md").read_text()
 
 
 def test_the_report(report: str) -> None:
@@ -66,6 +71,21 @@ def test_the_report(report: str) -> None:
     assert "lenet-0, lenet-1" in report
     assert "lenet-2" not in report
     assert "jax 1.2.3, device 1 × cpu, cores 2" in report
+
+
+def test_a_run_shorter_than_an_epoch_is_told_of_too(tmp_path: Path) -> None:
+    made_up_run(tmp_path / "adam-0", "adam", [0.25, 0.5])
+    rows = (tmp_path / "adam-0/metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = "".join(row for row in rows if '"epoch"' not in row)
+    (tmp_path / "adam-0/metrics.jsonl").write_text(kept)
+    assert "| `adam` | 0 |" in write(tmp_path, tmp_path)
+
+
+def test_without_finished_runs_nothing_is_written(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "reproduce.py"), "--only=lenet", "--seeds=7"]
+    done = subprocess.run([*command, f"--runs={tmp_path}"], capture_output=True, text=True)
+    assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert f"No run in {tmp_path} is finished" in done.stderr
 
 
 def test_what_is_asked_for_must_be_there() -> None:

@@ -214,9 +214,18 @@ def test_a_split_beyond_the_sample_gives_way_and_says_so():
     )
 
 
-def test_a_split_that_the_sample_has_not_is_an_error_all_the_same():
-    with pytest.raises(UsageError, match="there is no split 'validation'"):
-        data.load(config(name="mnist_sample", eval_split="validation"), silent)
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ("validation", "there is no split 'validation'"),
+        ("test[50:10]", "images 50 to 10 of 'test' are none at all"),
+        ("train[:5000]", "5,000 is beyond a split of 4,000"),  # not the test split's to answer
+        ("test[:2000]+train[:5]", "2,000 is beyond a split of 1,000"),
+    ],
+)
+def test_a_split_that_would_mean_something_else_is_an_error_all_the_same(split, told):
+    with pytest.raises(UsageError, match=told):
+        data.load(config(name="mnist_sample", eval_split=split), silent)
 
 
 def test_the_sample_may_be_mixed_as_fallback_too(tmp_path, offline):

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "mnist_flax"
 # line says.
 LAYERS = (
     {"errors"},
-    {"registry", "workdir", "terminal", "data.download", "environment"},
+    {"registry", "trees", "workdir", "terminal", "data.download", "environment"},
     {"config", "metrics", "writers", "cpu", "optim", "pictures"},
     {"data.dataset", "data.augment", "models.blocks", "timetable", "stopping"},
     {"data.pipeline", "models.lenet", "models.threeconv", "models.tutorial"},

@@ -11,7 +11,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax.errors import UsageError
-from mnist_flax.models import create_model, summary
+from mnist_flax.models import check_model, create_model, summary
 from mnist_flax.models.blocks import INITIALIZERS
 from mnist_flax.models.tutorial import Tutorial
 
@@ -36,6 +36,55 @@ class OwnClasses(nn.Module):
 
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         return jnp.zeros((len(images), self.num_classes))
+
+
+class OtherAtRest(nn.Module):
+    """Five logits where it is evaluated."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        logits = nn.Dense(10)(images.reshape(len(images), -1))
+        return logits if train else logits[:, :5]
+
+
+class NoisyInTraining(nn.Module):
+    """Draws from an rng that a run does not give."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        logits = nn.Dense(10)(images.reshape(len(images), -1))
+        if train:
+            logits += jax.random.normal(self.make_rng("noise"), logits.shape)
+        return logits
+
+
+class HalfStatistics(nn.Module):
+    """Batch statistics that change their type."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros((), jnp.int32))
+        if train:
+            seen.value = seen.value + 0.5
+        return nn.Dense(10)(images.reshape(len(images), -1))
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (OtherAtRest(), " with train=False gives logits [2, 5] for 2 images of 10 classes; needed"),
+        (NoisyInTraining(), " fails on images [2, 28, 28, 1]: "),
+        (HalfStatistics(), ": a step makes float32 [] of ['batch_stats']['seen'], which was int32"),
+    ],
+)
+def test_a_model_is_tried_in_training_and_at_rest(model: nn.Module, told: str) -> None:
+    with pytest.raises(UsageError) as error:
+        check_model(model, (28, 28, 1), 10)
+    start = f"config.model.name='test_models:{type(model).__name__}'{told}"
+    assert str(error.value).startswith(start)
+    if isinstance(model, NoisyInTraining):
+        assert __file__ in str(error.value)
+        assert "noise" in str(error.value)
 
 
 def section(name: str, **fields: Any) -> ConfigDict:

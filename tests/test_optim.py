@@ -263,14 +263,24 @@ def grows(learning_rate: optax.Schedule) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, _: jax.tree.map(lambda u: jnp.stack([u, u]), updates))
 
 
-@pytest.mark.parametrize("function", [fails_later, grows])
+def changes_its_state(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    return optax.GradientTransformation(
+        lambda params: jnp.zeros((), jnp.int32), lambda u, s, params=None: (u, s + 1.5)
+    )
+
+
+@pytest.mark.parametrize("function", [fails_later, grows, changes_its_state])
 def test_an_update_that_fails_is_told_before_the_run(function: Any) -> None:
     name = f"{__name__}:{function.__name__}"
     optimizer = create_optimizer(section(name), optax.constant_schedule(1.0))
     with pytest.raises(UsageError) as error:
         check_optimizer(optimizer, PARAMS, name)
     told = str(error.value)
-    assert told.startswith(f"config.optimizer.name='{name}' ")
+    assert told.startswith(f"config.optimizer.name='{name}'")
+    if function is grows:
+        assert "float32 [2, 3] of ['params']['dense']['bias'], which was float32 [3]" in told
+    if function is changes_its_state:
+        assert "an update makes float32 [] of ['opt_state'], which was int32 []" in told
     if function is fails_later:
         line = fails_later.__code__.co_firstlineno + 2
         assert f"{__file__}, line {line}: IndexError: no such weight" in told

@@ -62,6 +62,8 @@ def test_a_recipe_trains_resumes_evaluates_and_predicts(
     )
     for kind in ("epoch", "probabilities"):
         assert events(cut, kind) == events(straight, kind)
+    assert len(events(cut, "epoch")) == (0 if name == "lenet_augmented" else 1)  # 24 steps, or 4
+    assert len(events(cut, "probabilities")) == 4
     assert events(cut, "predictions")[-1:] == events(straight, "predictions")
 
     done = launch(f"--workdir={cut}", "--mode=eval")

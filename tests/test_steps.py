@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import TinyNet
+from tiny import TinyNet, get_config
 
+from mnist_flax.data.augment import create_augment
 from mnist_flax.data.pipeline import Batch, epoch_order, take_batch, take_eval_batch
 from mnist_flax.metrics import Metrics
 from mnist_flax.programs import make_draw_batch, make_train_chunk
@@ -18,6 +19,8 @@ from mnist_flax.steps import eval_step, loss_fn, predict_step, train_step
 
 MODEL = TinyNet()
 OPTIMIZER = optax.adam(0.01)
+CONFIG = get_config()
+CONFIG.seed = CONFIG.batch_size = 3
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def state() -> TrainState:
 
 @pytest.fixture(scope="module")
 def chunk() -> Callable[..., TrainState]:
-    return jax.jit(make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(3, batch_size=3)))
+    return jax.jit(make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(CONFIG)))
 
 
 def _same(left: object, right: object) -> bool:
@@ -97,7 +100,7 @@ def test_a_chunk_gives_the_same_bits_however_it_is_cut(state, data, chunk, lengt
 
 
 def test_one_program_serves_every_length(state, data, caplog) -> None:
-    chunk = jax.jit(make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(3, batch_size=3)))
+    chunk = jax.jit(make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(CONFIG)))
     order = epoch_order(rng_key(3, "shuffle", 0), 40, shuffle=True)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for length in (1, 3, 2):
@@ -108,7 +111,7 @@ def test_one_program_serves_every_length(state, data, caplog) -> None:
 
 def test_the_state_is_donated_and_its_types_do_not_change(state, data) -> None:
     chunk = jax.jit(
-        make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(3, batch_size=3)),
+        make_train_chunk(MODEL, OPTIMIZER, 3, make_draw_batch(CONFIG)),
         donate_argnames="state",
     )
     order = jnp.arange(40, dtype=jnp.int32)
@@ -131,6 +134,24 @@ def test_take_batch_follows_the_order(data) -> None:
     batch = take_batch(*data, order, jnp.int32(1), batch_size=2)
     np.testing.assert_array_equal(batch.images, data[0][np.array([8, 1])])
     assert batch.labels.tolist() == [8, 1]
+
+
+def test_a_step_draws_from_the_extended_set_and_augments_with_its_own_key(data) -> None:
+    config = get_config()
+    config.seed, config.batch_size, config.data.extended = 5, 12, True  # 240 / 12 = 20 steps
+    config.augment.order = ("random_shift",)
+    augment = create_augment(config.augment)
+    order = epoch_order(rng_key(5, "shuffle", 0), 240, shuffle=True)
+    draw_batch = jax.jit(make_draw_batch(config))
+    seen = []
+    for step, index in ((3, 3), (23, 3)):  # the same place in two epochs
+        batch = draw_batch(*data, order, jnp.int32(step))
+        plain = take_batch(*data, order, jnp.int32(index), 12, extended=True)
+        expected = augment(rng_key(5, "augment", step), plain.images)
+        np.testing.assert_array_equal(batch.images, expected)
+        np.testing.assert_array_equal(batch.labels, plain.labels)
+        seen.append(np.asarray(batch.images))
+    assert not np.array_equal(*seen)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 40, 64])

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from tiny import TinyNet
 
 from mnist_flax.data import load
+from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.data.pipeline import epoch_order
 from mnist_flax.environment import environment
 from mnist_flax.errors import UsageError, UserError
@@ -102,6 +103,40 @@ def test_a_run_on_mixed_splits_is_judged_on_its_own(tiny_config, tmp_path) -> No
     for split in ("train", "test[:5]"):  # cut from other images than the run was trained on
         with pytest.raises(UsageError, match=r"config\.data\.eval_split='.*this run has mixed its"):
             restore(tmp_path, "latest", {"data.eval_split": split})
+    with pytest.raises(UsageError, match=r"config\.data\.resplit: comes from"):
+        restore(tmp_path, "latest", {"data.resplit": 2})
+
+
+def test_a_run_on_mixed_splits_tells_its_own_images_from_others(
+    tiny_config, tmp_path, digits
+) -> None:
+    tiny_config.data.resplit = tiny_config.num_steps = 1
+    train(tiny_config, tmp_path / "run")
+    other = tmp_path / "other"
+    other.mkdir()
+    for prefix in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            name = f"{prefix}-{kind}-ubyte.gz"
+            write_idx(other / name, read_idx(digits / name)[::-1])
+    same_name = restore(tmp_path / "run", "latest", {"data.data_dir": str(other)})
+    with pytest.raises(UserError, match="images that it was trained on would be judged"):
+        load_data(same_name, str)
+    overrides = {"data.data_dir": str(other), "data.name": "mine", "data.eval_split": "train[:9]"}
+    unmixed = load_data(restore(tmp_path / "run", "latest", overrides), str)
+    assert "cut again" not in unmixed.source
+    np.testing.assert_array_equal(
+        unmixed.eval.images[..., 0], read_idx(other / "train-images-idx3-ubyte.gz")[:9]
+    )
+
+
+def test_a_run_of_another_version_is_told(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 1
+    train(tiny_config, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    del written["config"]["clip_by_global_norm"], written["config"]["data"]["resplit"]
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match=r"lacks clip_by_global_norm, data\.resplit; another"):
+        restore(tmp_path, "latest", {})
 
 
 def test_the_extended_set_makes_an_epoch_six_times_as_long(tiny_config, tmp_path) -> None:

@@ -1,10 +1,11 @@
-"""Every field of every recipe, given a wrong value, says which values it takes."""
+"""Every field, given a wrong value, says which values it takes."""
 
 from functools import partial
 from typing import Any
 
 import pytest
 from conftest import recipe
+from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config, flatten
 from mnist_flax.data.augment import check_augment
@@ -40,6 +41,16 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
     "augment.random_scaling.max_factor": (0.5, "=0.5: from 1 to 10."),
     "augment.random_shift.max_pixels": (-1, "=-1: at least 0, and less than the image's 28."),
 }
+OPTIMIZERS: dict[str, tuple[str, Any, str]] = {
+    "decay": ("rmsprop", 5.0, "=5.0: must be a number, at least 0 and below 1."),
+    "b1": ("adam", 1.0, "=1.0: must be a number, at least 0 and below 1."),
+    "b2": ("adam", "high", "='high': must be a number, at least 0 and below 1."),
+    "momentum": ("sgd", -0.5, "=-0.5: must be a number, at least 0 and below 1."),
+    "eps": ("rmsprop", -1e-8, "=-1e-08: must be a number, at least 0."),
+    "initial_scale": ("rmsprop", True, "=True: must be a number, at least 0."),
+    "weight_decay": ("adamw", -0.1, "=-0.1: must be a number, at least 0."),
+    "mask": ("adamw", "math:pi", "='math:pi': 3.14"),
+}
 SHARE = ": the share that is dropped, at least 0 and below 1."
 INITIALIZER = "='xavier': unknown. Known: glorot_normal, glorot_uniform, he_normal, "
 MODELS: dict[str, dict[str, tuple[Any, str]]] = {
@@ -59,6 +70,7 @@ MODELS: dict[str, dict[str, tuple[Any, str]]] = {
     },
     "rmsprop": {
         "dropout_rate": (1.5, f"=1.5{SHARE}"),
+        "kernel_init ": (3, "=3: must be a name, as its default is."),
         "use_bias": (None, "=None: must be true or false, as its default is."),
         "conv_dropout_rate": (1.0, f"=1.0{SHARE}"),
         "kernel_init": ("xavier", INITIALIZER),
@@ -91,9 +103,20 @@ def test_a_wrong_value_of_a_field_that_all_recipes_have(field: str) -> None:
     assert any(line.startswith(f"config.{field}{told}") for line in str(error.value).splitlines())
 
 
+@pytest.mark.parametrize("argument", OPTIMIZERS)
+def test_wrong_values_of_optimizers_arguments(argument: str) -> None:
+    name, value, told = OPTIMIZERS[argument]
+    config = recipe("tutorial")
+    config.optimizer = ConfigDict({"name": name, "learning_rate": 0.1, argument: value})
+    with pytest.raises(UsageError) as error:
+        check(config)
+    assert str(error.value).startswith(f"config.optimizer.{argument}{told}")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_wrong_values_of_the_networks_own_fields(name: str) -> None:
     for field, (value, told) in MODELS[name].items():
+        field = field.strip()  # a second value for the same field
         config = recipe(name)
         with config.model.ignore_type():
             config.model[field] = value

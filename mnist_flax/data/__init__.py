@@ -16,6 +16,7 @@ from typing import Any
 from mnist_flax.data import folder, idx, sample, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
+    BeyondSplitError,
     Dataset,
     Split,
     make_dataset,
@@ -136,11 +137,10 @@ def _sample(train_split: str, eval_split: str, resplit: int | None) -> Dataset:
     notes: list[str] = []
 
     def fitting(expression: str, field: str, whole: str) -> str:
-        known = all(part.split in {*sizes, "all"} for part in parse_split(expression, field))
         try:
             resolve_split(expression, sizes, field)
-        except UsageError:
-            if not known:
+        except BeyondSplitError:
+            if {part.split for part in parse_split(expression, field)} != {whole}:
                 raise
             notes.append(
                 f"{field}={expression!r} is beyond the {sizes[whole]:,} digits that the "

@@ -132,6 +132,7 @@ def create_augment(config: ConfigDict) -> Augment:
     Raises:
       UsageError: an unknown name, or parameters that the function does not take or still lacks.
     """
+    _check_sections(config)
     functions = [_bound(name, config) for name in config.order]
 
     def augment(key: jax.Array, images: jax.Array) -> jax.Array:
@@ -140,6 +141,26 @@ def create_augment(config: ConfigDict) -> Augment:
         return images
 
     return augment
+
+
+def _check_sections(config: ConfigDict) -> None:
+    """Raises UsageError for what stands in the section and would never be read."""
+    order = config.order
+    if not isinstance(order, tuple | list):
+        raise UsageError(
+            f"config.augment.order={order!r}: must be a tuple of names, such as ('random_shift',)."
+        )
+    named = {str(name).rpartition(":")[2] for name in order} | AUGMENTATIONS.keys() | {"order"}
+    if unread := sorted(set(config) - named):
+        raise UsageError(
+            f"config.augment.{unread[0]}: config.augment.order names no such function."
+            f"{registry.nearest(unread[0], named)}"
+        )
+    for section, parameters in config.items():
+        if section != "order" and not isinstance(parameters, ConfigDict | dict):
+            raise UsageError(
+                f"config.augment.{section}={parameters!r}: must be a section of parameters by name."
+            )
 
 
 def _bound(name: Any, config: ConfigDict) -> Augment:
@@ -153,15 +174,13 @@ def _bound(name: Any, config: ConfigDict) -> Augment:
     if not callable(function):
         raise UsageError(f"{field}: {name!r} is no function, but {function!r}.")
     section = name.rpartition(":")[2]
-    parameters = dict(config.get(section, {}))
-    takes = inspect.signature(function)
+    parameters = {} if section == "order" else dict(config.get(section, {}))
     try:
-        takes.bind(None, None, **parameters)
-    except TypeError as error:
+        inspect.signature(function).bind(None, None, **parameters)
+    except (TypeError, ValueError) as error:  # ValueError: in C, without a signature
         given = ", ".join(f"{key}={value!r}" for key, value in parameters.items()) or "nothing"
         raise UsageError(
             f"config.augment.{section}: {name!r} is called with (key, images) and {given}: {error}."
-            f" It takes {takes}."
         ) from error
 
     def bound(key: jax.Array, images: jax.Array) -> jax.Array:
@@ -180,6 +199,7 @@ def check_augment(config: ConfigDict, image_shape: tuple[int, ...]) -> None:
     Raises:
       UsageError: one fails, with the line where it does, or it changes the images' shape or type.
     """
+    create_augment(config)  # raises for what needs no images
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
     for name in config.order:
         try:

@@ -110,13 +110,22 @@ def _parse_part(text: str) -> Part:
     return Part(name, values[0], values[1], percent)
 
 
+class BeyondSplitError(UsageError):
+    """A bound lies beyond the images that there are: right for a larger dataset."""
+
+
+class _BeyondError(ValueError):
+    pass
+
+
 def resolve_split(
     expression: str, sizes: Mapping[str, int], field: str = "split"
 ) -> list[tuple[str, int, int]]:
     """Returns the (split, from, to) that an expression selects from splits of these sizes.
 
     Percentages are rounded to the closest image, as TFDS does by default. Raises UsageError,
-    naming `field` and the sizes, for an unknown split, a bound out of range or an empty slice.
+    naming `field` and the sizes, for an unknown split or an empty slice, and its BeyondSplitError
+    for a bound out of range.
     """
     try:
         ranges = []
@@ -127,7 +136,8 @@ def resolve_split(
     except ValueError as error:
         there = ", ".join(f"{name} ({size:,} images)" for name, size in sizes.items())
         message = f"{field}={expression!r}: {error}. There is: {there}. For example {EXAMPLES}."
-        raise UsageError(message) from None
+        kind = BeyondSplitError if isinstance(error, _BeyondError) else UsageError
+        raise kind(message) from None
 
 
 def _resolve_part(part: Part, sizes: Mapping[str, int]) -> tuple[str, int, int]:
@@ -144,7 +154,7 @@ def _resolve_part(part: Part, sizes: Mapping[str, int]) -> tuple[str, int, int]:
 def _absolute(bound: float, percent: bool, size: int) -> int:
     index = round(bound * size / 100.0) if percent else int(bound)
     if abs(index) > size:
-        raise ValueError(f"{index:,} is beyond a split of {size:,}")
+        raise _BeyondError(f"{index:,} is beyond a split of {size:,}")
     return index + size if index < 0 else index
 
 

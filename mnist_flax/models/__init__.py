@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import registry
 from mnist_flax.errors import UsageError, where_it_failed
+from mnist_flax.trees import first_change
 
 MODELS = {
     "tutorial": "mnist_flax.models.tutorial:Tutorial",
@@ -64,38 +65,58 @@ def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
         default = defaults[field]
         if isinstance(default, bool) and not isinstance(value, bool):
             kind = "true or false"
-        elif type(default) in (int, float) and isinstance(value, str | bool):
+        elif type(default) in (int, float) and (
+            isinstance(value, bool) or not isinstance(value, int | float | None)
+        ):
             kind = "a number"
+        elif isinstance(default, str) and not isinstance(value, str | None):
+            kind = "a name"
         else:
             continue
         raise UsageError(f"config.model.{field}={value!r}: must be {kind}, as its default is.")
 
 
 def check_model(model: nn.Module, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Traces the model once, in training, and checks what comes out.
+    """Traces the model as the run will use it, in training and at rest, and checks what comes out.
 
     Raises:
-      UsageError: it fails, with the line where it does, or its logits are not [B, num_classes].
+      UsageError: it fails, with the line where it does; its logits are not [B, num_classes]; or
+        its batch statistics change their form.
     """
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
 
-    def logits(images: jax.Array) -> jax.Array:
-        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-        return model.init_with_output(rngs, images, train=True)[0]
+    def both_modes(images: jax.Array) -> tuple[Any, Any, Any, Any]:
+        variables = model.init(jax.random.key(0), images)
+        logits, updates = model.apply(
+            variables,
+            images,
+            train=True,
+            rngs={"dropout": jax.random.key(1)},
+            mutable=["batch_stats"],
+        )
+        stats = {name: variables[name] for name in updates if name in variables}
+        return logits, model.apply(variables, images), stats, updates
 
     name = f"{type(model).__module__}:{type(model).__name__}"
     try:
-        shape = getattr(jax.eval_shape(logits, images), "shape", None)
+        in_training, at_rest, stats, new_stats = jax.eval_shape(both_modes, images)
     except Exception as error:
         raise UsageError(
             f"config.model.name={name!r} fails on images {list(images.shape)}: "
             f"{where_it_failed(error, __file__)}"
         ) from error
-    if shape != (2, num_classes):
-        got = "no array" if shape is None else f"logits {list(shape)}"
+    for logits, mode in ((in_training, ""), (at_rest, " with train=False")):
+        shape = getattr(logits, "shape", None)
+        if shape != (2, num_classes):
+            got = "no array" if shape is None else f"logits {list(shape)}"
+            raise UsageError(
+                f"config.model.name={name!r}{mode} gives {got} for {images.shape[0]} images of "
+                f"{num_classes} classes; needed are [{images.shape[0]}, {num_classes}]."
+            )
+    if change := first_change(stats, new_stats):
         raise UsageError(
-            f"config.model.name={name!r} gives {got} for {images.shape[0]} images of "
-            f"{num_classes} classes; needed are [{images.shape[0]}, {num_classes}]."
+            f"config.model.name={name!r}: a step makes {change}; batch statistics must keep their "
+            "form."
         )
 
 

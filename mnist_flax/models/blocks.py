@@ -33,19 +33,23 @@ def initializer(name: str, stddev: float, field: str) -> nn.initializers.Initial
     Raises:
       UsageError: the config field names none, or the standard deviation is not positive.
     """
+    if name not in INITIALIZERS:
+        near = registry.nearest(str(name), INITIALIZERS)
+        known = ", ".join(sorted(INITIALIZERS))
+        raise UsageError(f"{field}={name!r}: unknown.{near} Known: {known}.")
     found = registry.resolve(name, INITIALIZERS, field)
     if name == "zeros":
         return found
     if name != "normal":
         return found()
-    if not 0 < stddev < float("inf"):
+    if stddev is None or not 0 < stddev < float("inf"):
         raise UsageError(f"config.model.init_stddev={stddev}: must be positive and finite.")
     return found(stddev)
 
 
 def check_rate(rate: float, field: str) -> None:
     """Raises UsageError unless the rate is a share that dropout may drop."""
-    if not 0 <= rate < 1:
+    if rate is None or not 0 <= rate < 1:
         raise UsageError(
             f"config.model.{field}={rate}: the share that is dropped, at least 0 and below 1."
         )

@@ -23,7 +23,8 @@ class LeNet(nn.Module):
       first_dropout: whether as much is dropped after the first pooling, too. The tutorial computes
         that and never uses it.
       relu_logits: whether the last layer has a ReLU as the others do, as the tutorial's has. A
-        class whose logit is negative for every image then gets no gradient ever again.
+        class whose logit is negative for every image gets no gradient of its own; it comes back
+        only if the layers below happen to change in its favour.
       kernel_init: a name of blocks.INITIALIZERS.
       init_stddev: standard deviation of 'normal'.
     """
