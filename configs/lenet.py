@@ -5,7 +5,12 @@
 conv 3×3×12 → 28×28×12 → max-pool 3×3/2 → 13×13×12 → conv 3×3×16 → 13×13×16 → max-pool 3×3/2 →
 6×6×16 → 576 → dense 256, ReLU → dense 100, ReLU → dense 10, ReLU: 176,286 parameters. Adam at
 0.001, batches of 128, 20 epochs of 468 steps over 60,000 of all 70,000 images, drawn at random;
-evaluated on the other 10,000. (The tutorial cuts an epoch into 468 batches of 128 or 129.)
+evaluated on the other 10,000. (The tutorial cuts an epoch into 468 batches of 128 or 129.) About 3
+minutes on two cores.
+
+What to expect depends on the start: as published, most starts lose classes for good (see
+relu_logits below) and end between 0.39 and 0.70. The same command with
+--config.model.relu_logits=false reaches 0.992.
 """
 
 from ml_collections import ConfigDict

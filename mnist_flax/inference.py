@@ -58,21 +58,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
       UsageError: another field is overridden; there is no such checkpoint; a wrong value.
       UserError: the workdir holds no run, or the checkpoint is damaged.
     """
-    if refused := [
-        name
-        for name in overrides
-        if not (name.startswith("data.") or name == "batch_size") or name == "data.resplit"
-    ]:
-        raise UsageError(
-            f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only the other "
-            "config.data.* and config.batch_size may be overridden."
-        )
-    config = ConfigDict(read_config(workdir)["config"])
-    if lacking := missing_fields(config):
-        raise UserError(
-            f"--workdir={workdir}: its config.json lacks {', '.join(lacking)}; another version of "
-            "this package wrote it, and its checkpoints do not fit. Train afresh."
-        )
+    config = _config(workdir, overrides)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir}: nothing is saved in it yet. Train first.")
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
@@ -99,6 +85,26 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         checkpoints.close()
     class_names = tuple(trained_on["class_names"])
     return Restored(config, model, state, path, trained_on, class_names, image_shape)
+
+
+def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
+    """Reads the run's config; refuses overrides of what the checkpoint depends on."""
+    if refused := [
+        name
+        for name in overrides
+        if not (name.startswith("data.") or name == "batch_size") or name == "data.resplit"
+    ]:
+        raise UsageError(
+            f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only "
+            "config.data.* (resplit aside) and config.batch_size may be overridden."
+        )
+    config = ConfigDict(read_config(workdir)["config"])
+    if lacking := missing_fields(config):
+        raise UserError(
+            f"--workdir={workdir}: its config.json lacks {', '.join(lacking)}; another version of "
+            "this package wrote it, and its checkpoints do not fit. Train afresh."
+        )
+    return config
 
 
 def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> None:

@@ -194,7 +194,7 @@ def test_data_files(launch: Launch, digits: Path, tmp_path: Path, name: str, exp
 @pytest.mark.parametrize(
     ("override", "status", "expected"),
     [
-        ("batch_size=106", 2, "has only 105 images"),
+        ("batch_size=106", 2, "has only 105 examples"),
         ("data.train_split=train[200:]", 2, "105"),
         ("data.eval_split=validation", 2, "validation"),
         ("data.train_split=train[5:5]", 2, "config.data.train_split"),
@@ -264,7 +264,7 @@ RESTORED_FAULTS = {
     "another field": (
         [TINY, "--mode=eval", "--config.seed=3"],
         2,
-        "only config.data.* and config.batch_size may be overridden",
+        "only config.data.* (resplit aside) and config.batch_size may be overridden",
     ),
     "no such checkpoint": (["--mode=eval", "--checkpoint=17"], 2, "Saved steps: 4."),
     "a missing picture": (["--mode=predict", "--center=false", "7.png"], 1, "7.png"),
