@@ -73,6 +73,6 @@ def test_a_batch_may_be_the_whole_data_but_not_more() -> None:
     with pytest.raises(UsageError) as error:
         Timetable.from_config(config, 49)
     assert str(error.value) == (
-        "config.batch_size=50: config.data.train_split='train' has only 49 images; "
+        "config.batch_size=50: config.data.train_split='train' has only 49 examples; "
         "take at most so many."
     )
