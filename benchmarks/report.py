@@ -204,5 +204,6 @@ def _conditions(done: dict[Experiment, dict[int, Path]]) -> list[str]:
         *lines,
         "",
         "Steps per second is the median over the training rows, compilation and evaluations apart; "
-        "minutes are the run's steps at that rate.",
+        "minutes are the run's steps at that rate. `cores` is how many the process might use: with 1 it "
+        "was pinned to one by `taskset`, beside other work.",
     ]
