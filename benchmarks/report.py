@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from experiments import Experiment, is_finished, read_rows
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 from ml_collections import ConfigDict
 
 from mnist_flax.models import create_model
@@ -182,8 +183,9 @@ def _draw(group: dict[str, list[Rows]], published: dict[str, float], path: Path)
             error = 100 * (1 - published[key])
             axes.axhline(error, color="0.4", ls=style, lw=1, label=f"published, {key}")
     axes.set(xlabel="step", ylabel="error, %", yscale="log")
-    for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis_formatter("{x:g}")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     figure.savefig(path)
@@ -204,6 +206,6 @@ def _conditions(done: dict[Experiment, dict[int, Path]]) -> list[str]:
         *lines,
         "",
         "Steps per second is the median over the training rows, compilation and evaluations apart; "
-        "minutes are the run's steps at that rate. `cores` is how many the process might use: with 1 it "
-        "was pinned to one by `taskset`, beside other work.",
+        "minutes are the run's steps at that rate. `cores` is how many the process "
+        "might use.",
     ]

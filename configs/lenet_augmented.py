@@ -8,8 +8,8 @@ Each training image is there six times: as it is, shifted by a pixel to four sid
 Adam at 0.001, batches of 128, 30 epochs of 2,812 steps over 360,000 images made of 60,000 of all
 70,000, drawn at random; evaluated on the other 10,000. Half an hour on two cores.
 
-With --config.model.relu_logits=false it reaches 0.995. As published, 3 of 10 starts had lost a class
-or two after 300 steps (see configs/lenet.py).
+With --config.model.relu_logits=false it reaches 0.995. As published, 3 of 10 starts had lost a
+class or two after 300 steps (see configs/lenet.py).
 """
 
 from ml_collections import ConfigDict
