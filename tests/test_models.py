@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.errors import UsageError
 from mnist_flax.models import check_model, create_model, summary
-from mnist_flax.models.blocks import INITIALIZERS
+from mnist_flax.models.blocks import INITIALIZERS, initializer
 from mnist_flax.models.tutorial import Tutorial
 
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
@@ -212,8 +212,11 @@ def test_other_classes_and_other_images() -> None:
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
-def test_every_initializer_is_found(name: str) -> None:
-    Tutorial(kernel_init=name)
+def test_every_initializer_is_found_and_draws(name: str) -> None:
+    assert Tutorial(kernel_init=name).kernel_init == name
+    weights = initializer(name, 0.5, "config.model.kernel_init")(jax.random.key(0), (3, 3, 4, 5))
+    assert weights.shape == (3, 3, 4, 5)
+    assert bool(weights.any()) == (name != "zeros")
 
 
 def test_fields_of_the_section_are_the_modules_own() -> None:
