@@ -352,55 +352,120 @@ def test_only_the_cpu_is_rewritten():
     assert "custom_vjp_call" in str(jax.make_jaxpr(cpu.for_backend(fn, "cpu"))(x))
 
 
-# --- What stays slow --------------------------------------------------------------------------
+# --- Inside loops, branches and remat ----------------------------------------------------------
 
 
-class Hidden(nn.Module):
-    """Convolutions where the rewriting does not reach, and one where it does."""
+class Repeated(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.tanh(nn.jit(nn.Conv)(4, (5, 1), name="inner")(x)), None
+
+
+class Nested(nn.Module):
+    """A convolution remembered, one in a scan and in a jit, one in a branch; a pool in a remat."""
 
     @nn.compact
     def __call__(self, x):
         x = nn.Conv(4, (3, 3))(x)
         x = nn.remat(nn.Conv)(4, (3, 3), name="remembered")(x)
         scan = nn.scan(Repeated, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)
-        return scan(name="repeated")(x, None)[0]
+        x = scan(name="repeated")(x, None)[0]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 4, 4))
+        x = jax.lax.cond(x.sum() > 1e6, jnp.negative, lambda x: convolve(x, kernel), x)
+        return jax.checkpoint(lambda x: nn.max_pool(x, (2, 2), (2, 2)))(x)
 
 
-class Repeated(nn.Module):
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC)
+
+
+def test_bodies_of_scan_cond_and_remat_are_rewritten():
+    x = normal(0, 2, 6, 6, 3)
+    model = Nested()
+    variables = variables_of(model, x)
+    check(model.apply, variables, x)
+    assert cpu.slow_convolutions(model.apply, variables, x) == []
+    # The loop and the remat are still what the user asked for.
+    found = gradient_equations(cpu.rewrite(model.apply), variables, x)
+    assert {"scan", "remat2", "cond"} <= found.keys()
+
+
+def test_body_without_anything_slow_is_left_as_it_is():
+    def fn(x):
+        return lax.scan(lambda c, y: (c + y, c), jnp.zeros(3), x)[1]
+
+    x = jax.ShapeDtypeStruct((5, 3), jnp.float32)
+    assert str(jax.make_jaxpr(cpu.rewrite(fn))(x)) == str(jax.make_jaxpr(fn)(x))
+
+
+# --- The tricks of speed ----------------------------------------------------------------------
+
+
+def convolutions_of(fn: Callable, *args) -> list:
+    jaxpr = jax.make_jaxpr(fn)(*args).jaxpr
+    return [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "conv_general_dilated"]
+
+
+# 8 images at a time; 20 leave a rest of 4; of 1,000 at most 32 blocks are made, of 32 images.
+@pytest.mark.parametrize(("images", "blocks"), [(1, [1]), (20, [8, 8, 4]), (1000, [32] * 31 + [8])])
+def test_kernel_gradient_is_summed_over_blocks_of_images(images, blocks):
+    x, w = normal(0, images, 5, 4, 2), normal(1, 3, 3, 2, 4)
+    gradient = jax.grad(lambda w: jnp.sin(cpu.rewrite(convolve)(x, w)).sum())
+    # The first is the forward pass, the last one the input's gradient, which is not asked for.
+    found = convolutions_of(gradient, w)[1:-1]
+    assert [eqn.invars[0].aval.shape[-1] for eqn in found] == blocks
+    expected = jax.grad(lambda w: jnp.sin(convolve(x, w)).sum())(w)
+    assert_close(gradient(w), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "computed"), [(1, 1), (2, 24), (12, 24), (23, 24), (24, 24), (32, 32)]
+)
+def test_few_outputs_of_one_channel_are_filled_up(outputs, computed):
+    x, w = normal(0, 3, 9, 8, 1), normal(1, 3, 3, 1, outputs)
+    (forward,) = convolutions_of(cpu.rewrite(convolve), x, w)
+    assert forward.outvars[0].aval.shape == (3, 9, 8, computed)
+    check(convolve, x, w)
+
+
+def test_channels_may_stand_anywhere():
+    x, w = normal(0, 4, 3, 8, 7), normal(1, 2, 3, 3, 3)  # NCHW, OIHW: lax.conv's own
+    check(lambda x, w: lax.conv(x, w, (2, 1), "SAME"), x, w)
+
+
+# --- What stays slow --------------------------------------------------------------------------
+
+
+class Hidden(nn.Module):
+    """A convolution with a derivative of its own, where the rewriting must not go."""
+
     @nn.compact
-    def __call__(self, x, _):
-        return nn.jit(nn.Conv)(4, (5, 1), name="inner")(x), None
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3))(x)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (5, 1, 4, 4))
+        own = jax.custom_jvp(convolve)
+        own.defjvp(lambda primals, tangents: (convolve(*primals), convolve(*tangents)))
+        return own(x, kernel)
 
 
 def test_slow_convolutions_are_found_and_still_right():
-    x = jnp.ones((2, 6, 6, 3))
+    x = normal(0, 2, 6, 6, 3)
     model = Hidden()
     variables = variables_of(model, x)
     abstract = jax.eval_shape(lambda: (variables, x))
-    remembered, repeated = cpu.slow_convolutions(model.apply, *abstract)
-    assert remembered.startswith("convolution 3x3, 4 to 4 channels, in Hidden/")
-    assert "remembered" in remembered
-    assert "inside" in remembered
-    assert repeated.startswith("convolution 5x1, 4 to 4 channels, in Hidden/")
-    assert "inner" in repeated
-    assert repeated.endswith("inside scan")
+    (hidden,) = cpu.slow_convolutions(model.apply, *abstract)
+    assert hidden == "convolution 5x1, 4 to 4 channels, in Hidden: inside custom_jvp_call"
     assert_same_bits(
         jax.jit(cpu.rewrite(model.apply))(variables, x), jax.jit(model.apply)(variables, x)
     )
 
 
 def test_unusual_convolutions_are_declined_and_still_right():
-    x, w = normal(0, 4, 3, 8, 8), normal(1, 2, 3, 3, 3)
+    def grouped(x, w):
+        return lax.conv_general_dilated(
+            x, w, (1, 1), "SAME", dimension_numbers=NHWC, batch_group_count=2
+        )
 
-    def fn(x, w, **settings):
-        return lax.conv_general_dilated(x, w, (1, 1), "SAME", **settings)
-
-    assert cpu.slow_convolutions(fn, x, w) == [
-        "convolution 3x3, 3 to 2 channels, in no named layer: channels not last"
-    ]
-    gradient = jax.grad(lambda w: cpu.rewrite(fn)(x, w).sum())(w)
-    assert_close(gradient, jax.grad(lambda w: fn(x, w).sum())(w))
-    grouped = functools.partial(fn, dimension_numbers=NHWC, batch_group_count=2)
     args = normal(0, 4, 8, 8, 3), normal(1, 3, 3, 3, 2)
     assert cpu.slow_convolutions(grouped, *args)[0].endswith("grouped over the batch")
     assert_same_bits(cpu.rewrite(grouped)(*args), grouped(*args))

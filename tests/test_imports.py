@@ -14,9 +14,9 @@ PACKAGE = ROOT / "mnist_flax"
 # line says.
 LAYERS = (
     {"errors"},
-    {"registry", "trees", "workdir", "terminal", "data.download", "environment"},
-    {"config", "metrics", "writers", "cpu", "optim", "pictures"},
-    {"data.dataset", "data.augment", "models.blocks", "timetable", "stopping"},
+    {"registry", "trees", "workdir", "terminal", "data.download", "environment", "cpu.convolution"},
+    {"config", "metrics", "writers", "cpu.pooling", "optim", "pictures"},
+    {"cpu", "data.dataset", "data.augment", "models.blocks", "timetable", "stopping"},
     {"data.pipeline", "models.lenet", "models.threeconv", "models.tutorial"},
     {"data.idx", "data.sample", "models", "state"},
     {"data.folder"},
