@@ -21,9 +21,9 @@ import numpy as np
 import optax
 
 from mnist_flax import data
+from mnist_flax.compilation import compile_programs
 from mnist_flax.models import create_model
 from mnist_flax.optim import create_optimizer
-from mnist_flax.programs import compile_programs
 from mnist_flax.state import create_state
 from mnist_flax.steps import apply_eval
 

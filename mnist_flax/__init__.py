@@ -6,12 +6,12 @@ everything that happens can be repeated to the bit. Read it in this order:
     training.py    the run: config in, trained state out
     loop.py        what happens between the first step and the last, on one page
     steps.py       loss_fn, train_step, eval_step, predict_step: pure
-    programs.py    the steps in their loop, and where they are jitted
+    programs.py    the steps in their loop; compilation.py jits them, in one place
     state.py       what a run carries, and where every random number comes from
     data/          where images come from (NumPy), how batches are drawn and augmented (JAX)
     models/        linen modules
     optim.py       optax's optimizers and schedules, by optax's names
-    cpu.py         why a step inside a loop is fast on a CPU
+    cpu/           why a step inside a loop is fast on a CPU
     checkpoint.py  save, restore, latest, best
     config.py      every field, once
 

@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 
 from mnist_flax import resume
 from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.compilation import Programs
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
 from mnist_flax.evaluation import Evaluation, evaluate
 from mnist_flax.metrics import Metrics
-from mnist_flax.programs import Programs
 from mnist_flax.state import TrainState
 from mnist_flax.timetable import Timetable
 from mnist_flax.writers import Console, Writer, format_row

@@ -1,8 +1,6 @@
-"""A run's compiled programs: the pure steps in their loop, jitted in one visible place."""
+"""The pure steps in their loop, batches drawn: what compilation.py compiles."""
 
-import dataclasses
 import functools
-import time
 from collections.abc import Callable
 
 import flax.struct
@@ -12,7 +10,6 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mnist_flax import cpu
 from mnist_flax.data import pipeline
 from mnist_flax.data.augment import EXTENDED_PARTS, create_augment
 from mnist_flax.data.dataset import Dataset
@@ -34,65 +31,6 @@ class LastBatch(flax.struct.PyTreeNode):
     metrics: Metrics
     labels: jax.Array
     probabilities: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Programs:
-    """The compiled programs of a run, with its data on the device.
-
-    Attributes:
-      epoch_order: (epoch) -> int32 [N], the order of that epoch; the last one is kept.
-      train_chunk: (state, order, count) -> state after `count` steps of one epoch. The state is
-        donated: the caller's old one is gone.
-      last_batch: (state, order) -> LastBatch, of the step that led to this state. Compiled when it
-        is first called.
-      eval_batch: (state, index) -> Metrics and classes int32 [B] of the index-th batch of the
-        evaluation split.
-      all_finite: (state) -> whether no parameter, statistic or open sum is NaN or infinite.
-      seconds: how long compilation took.
-    """
-
-    epoch_order: Callable[[int], jax.Array]
-    train_chunk: Callable[[TrainState, jax.Array, jax.Array], TrainState]
-    last_batch: Callable[[TrainState, jax.Array], LastBatch]
-    eval_batch: Callable[[TrainState, jax.Array], tuple[Metrics, jax.Array]]
-    all_finite: Callable[[TrainState], jax.Array]
-    seconds: float
-
-
-def compile_programs(
-    config: ConfigDict,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    state: TrainState,
-    dataset: Dataset,
-) -> Programs:
-    """Puts the data on the device once, as uint8, and compiles: the one visible place of jit."""
-    train_data = jax.device_put((dataset.train.images, dataset.train.labels))
-    eval_data = jax.device_put((dataset.eval.images, dataset.eval.labels))
-    order_fn = make_epoch_order(config, num_train_examples(config, dataset))
-    draw_batch = make_draw_batch(config)
-    chunk_fn = make_train_chunk(model, optimizer, config.seed, draw_batch)
-    last_batch = jax.jit(make_last_batch(model, config.seed, draw_batch))
-    eval_fn = make_eval_batch(model, config.batch_size)
-
-    started = time.perf_counter()
-    zero = jnp.int32(0)
-    epoch_order = jax.jit(order_fn).lower(zero).compile()
-    train_chunk = (
-        jax.jit(chunk_fn, donate_argnames="state")
-        .lower(state, *train_data, epoch_order(zero), zero)
-        .compile()
-    )
-    eval_batch = jax.jit(eval_fn).lower(state, *eval_data, zero).compile()
-    return Programs(
-        epoch_order=functools.lru_cache(1)(lambda epoch: epoch_order(jnp.int32(epoch))),
-        train_chunk=lambda state, order, count: train_chunk(state, *train_data, order, count),
-        last_batch=lambda state, order: last_batch(state, *train_data, order),
-        eval_batch=lambda state, index: eval_batch(state, *eval_data, index),
-        all_finite=jax.jit(all_finite),
-        seconds=time.perf_counter() - started,
-    )
 
 
 def num_train_examples(config: ConfigDict, dataset: Dataset) -> int:
@@ -132,18 +70,41 @@ def make_draw_batch(config: ConfigDict) -> Callable[..., Batch]:
     return draw_batch
 
 
+def make_train_one(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    draw_batch: Callable[..., Batch],
+    label_smoothing: float = 0.0,
+) -> Callable[..., TrainState]:
+    """Returns train_one(state, images, labels, order) -> state, a step later."""
+    step_fn = functools.partial(
+        train_step, model=model, optimizer=optimizer, label_smoothing=label_smoothing
+    )
+
+    def train_one(
+        state: TrainState, images: jax.Array, labels: jax.Array, order: jax.Array
+    ) -> TrainState:
+        batch = draw_batch(images, labels, order, state.step)
+        key = rng_key(seed, "dropout", state.step)
+        return step_fn(state, batch, key)[0]
+
+    return train_one
+
+
 def make_train_chunk(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     seed: int,
     draw_batch: Callable[..., Batch],
+    label_smoothing: float = 0.0,
 ) -> Callable[..., TrainState]:
     """Returns train_chunk(state, images, labels, order, count) -> state, `count` steps later.
 
     `count` may be traced, so that ONE program serves chunks of every length, with the same bits
     however an epoch is cut.
     """
-    step_fn = functools.partial(train_step, model=model, optimizer=optimizer)
+    train_one = make_train_one(model, optimizer, seed, draw_batch, label_smoothing)
 
     def train_chunk(
         state: TrainState,
@@ -153,9 +114,7 @@ def make_train_chunk(
         count: jax.Array,
     ) -> TrainState:
         def body(_index: jax.Array, state: TrainState) -> TrainState:
-            batch = draw_batch(images, labels, order, state.step)
-            state, _metrics = step_fn(state, batch, rng_key(seed, "dropout", state.step))
-            return state
+            return train_one(state, images, labels, order)
 
         return jax.lax.fori_loop(0, count, body, state)
 
@@ -195,14 +154,3 @@ def make_eval_batch(model: nn.Module, batch_size: int) -> Callable[..., tuple[Me
 def make_predict_batch(model: nn.Module) -> Callable[..., dict[str, jax.Array]]:
     """Returns predict_batch(state, images) -> {'classes', 'probabilities'}."""
     return functools.partial(predict_step, model=model)
-
-
-def slow_layers(model: nn.Module, state: TrainState, image_shape: tuple[int, ...]) -> list[str]:
-    """Returns the convolutions that cpu.py cannot make fast inside the loop; none elsewhere."""
-    if jax.default_backend() != "cpu":
-        return []
-    images = jax.ShapeDtypeStruct((1, *image_shape), "uint8")
-    forward = functools.partial(apply_train, model)
-    return cpu.slow_convolutions(
-        forward, state.params, state.batch_stats, images, rng_key(0, "dropout", 0)
-    )

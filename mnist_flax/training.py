@@ -12,13 +12,14 @@ from ml_collections import ConfigDict
 
 from mnist_flax import data, resume
 from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.compilation import compile_programs, init_state, slow_layers
 from mnist_flax.config import validate
 from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.environment import environment
 from mnist_flax.loop import Run, Standing, run_loop
 from mnist_flax.models import check_model, create_model, summary
 from mnist_flax.optim import check_optimizer, create_optimizer, create_schedule
-from mnist_flax.programs import compile_programs, num_train_examples, slow_layers
+from mnist_flax.programs import num_train_examples
 from mnist_flax.state import TrainState, create_state
 from mnist_flax.timetable import Timetable
 from mnist_flax.workdir import locked
@@ -65,13 +66,14 @@ def train(
         )
         check_optimizer(optimizer, params, config.optimizer.name)
         stack.enter_context(locked(workdir))
-        state = jax.jit(lambda: create_state(model, optimizer, image_shape, config.seed))()
-
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
         saved = resume.newest_save(checkpoints, config, dataset, workdir)
-        if saved is not None:
-            state = checkpoints.restore(saved["step"], state)
+        if saved is None:
+            state = init_state(model, optimizer, image_shape, config.seed)
+        else:
+            like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
+            state = checkpoints.restore(saved["step"], like)
         at = _standing(workdir, saved, state, checkpoints.best_accuracy())
         if at.evaluated and not at.improved and at.step >= times.total_steps:
             message = f"The run in {workdir} is finished: it stands at step {at.step:,}."
@@ -81,9 +83,11 @@ def train(
         writer = Writer(workdir, console, dataset.name)
         resume.open_run(config, workdir, writer, dataset, saved)
         console.say(summary(model, image_shape, shutil.get_terminal_size((100, 24)).columns))
-        for layer in slow_layers(model, state, image_shape):
-            writer.event(at.step, "slow_layer", f"Slow to train on a CPU: {layer}.")
-        programs = compile_programs(config, model, optimizer, state, dataset)
+        slow = slow_layers(model, state, image_shape)
+        for layer in slow:
+            message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
+            writer.event(at.step, "slow_layer", message)
+        programs = compile_programs(config, model, optimizer, state, dataset, in_python=bool(slow))
         console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
         run = Run(
             config=config,

@@ -1,4 +1,4 @@
-"""cpu.py: values to the bit, gradients to rounding, and a jaxpr without the slow equations."""
+"""cpu/: values to the bit, gradients to rounding, and a jaxpr without the slow equations."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -303,11 +303,11 @@ def test_a_checkpoint_of_another_model(launch: Launch, trained: Path, digits: Pa
         TINY,
         f"--workdir={trained}",
         f"--config.data.data_dir={digits}",
-        "--config.model.name=tiny:RematNet",
+        "--config.model.name=tiny:SlowNet",
     )
     lines = _lines(done, status=1)
     assert "holds another run, saved at step 4" in lines[0]
-    assert "  model.name: was tiny:TinyNet, now tiny:RematNet" in lines
+    assert "  model.name: was tiny:TinyNet, now tiny:SlowNet" in lines
 
 
 def test_a_checkpoint_of_other_data(launch: Launch, trained: Path, digits: Path, tmp_path) -> None:

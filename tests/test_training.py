@@ -173,8 +173,13 @@ def test_a_network_learns(tiny_config, tmp_path) -> None:
 
 
 def test_the_chunk_is_compiled_once_in_a_whole_run(tiny_config, tmp_path, caplog) -> None:
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        train(tiny_config, tmp_path)
+    # Not `jax.log_compiles()`, which holds for this thread alone.
+    jax.config.update("jax_log_compiles", True)
+    try:
+        with caplog.at_level(logging.WARNING):
+            train(tiny_config, tmp_path)
+    finally:
+        jax.config.update("jax_log_compiles", False)
     for program in ("train_chunk", "eval_batch", "epoch_order"):
         mark = f"Finished XLA compilation of jit({program})"
         assert sum(mark in message for message in caplog.messages) == 1, program
@@ -318,15 +323,24 @@ def test_a_harmful_change_stops_with_old_and_new_and_changes_nothing(tiny_config
     }
 
 
-def test_a_layer_that_will_be_slow_is_announced(tiny_config, tmp_path, capsys) -> None:
-    tiny_config.model.name = "tiny:RematNet"
+def test_a_layer_that_no_loop_runs_fast_is_announced(tiny_config, tmp_path, capsys) -> None:
+    tiny_config.model.name = "tiny:SlowNet"
     tiny_config.num_steps = 1
     train(tiny_config, tmp_path)
-    events = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
-    told = [row["message"] for row in events if row.get("event") == "slow_layer"]
-    assert len(told) == 1
-    assert "hidden" in told[0]
-    assert told[0] in capsys.readouterr().err
+    (told,) = [row["message"] for row in events(tmp_path, "slow_layer")]
+    assert "each step is called from Python: convolution 3x3, 1 to 4 channels" in told
+    assert told in capsys.readouterr().err
+
+
+def test_steps_called_from_python_resume_to_the_bit(tiny_config, tmp_path) -> None:
+    tiny_config.model.name = "tiny:SlowNet"
+    tiny_config.num_steps = 5
+    whole = train(tiny_config, tmp_path / "whole")
+    tiny_config.num_steps = 2
+    train(tiny_config, tmp_path / "cut")
+    tiny_config.num_steps = 5
+    cut = train(tiny_config, tmp_path / "cut")
+    assert all(map(np.array_equal, jax.tree.leaves(whole), jax.tree.leaves(cut)))
 
 
 def test_another_environment_is_named_on_resume(tiny_config, tmp_path, capsys, monkeypatch) -> None:
