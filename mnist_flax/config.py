@@ -29,6 +29,9 @@ def default_config() -> ConfigDict:
     # peak) value and the run's length its number of steps, unless fields here say otherwise.
     config.schedule = ConfigDict({"name": "constant_schedule"})
 
+    # The share of each label that is spread over all classes (arXiv 1512.00567) in the loss that is
+    # minimised. The loss that is shown is always that of the labels themselves.
+    config.label_smoothing = 0.0
     # A gradient whose norm, over all parameters together, is larger is scaled down to it.
     config.clip_by_global_norm = config_dict.placeholder(float)
 
@@ -232,6 +235,9 @@ def _faults(config: ConfigDict) -> list[str]:
     rate = config.optimizer.learning_rate
     if rate is None or not 0 < rate < 3e38:  # float32 ends there
         faults.append(f"config.optimizer.learning_rate={rate}: must be positive and finite.")
+    smoothing = config.label_smoothing
+    if smoothing is not None and not 0 <= smoothing < 1:
+        faults.append(f"config.label_smoothing={smoothing}: a share, at least 0 and below 1.")
     clip = config.clip_by_global_norm
     if clip is not None and not 0 < clip < 3e38:
         faults.append(f"config.clip_by_global_norm={clip}: must be positive and finite.")

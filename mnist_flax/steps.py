@@ -1,4 +1,4 @@
-"""The pure steps, undecorated: programs.py loops and jits them."""
+"""The pure steps, undecorated: programs.py loops them, compilation.py jits."""
 
 from typing import cast
 
@@ -29,15 +29,28 @@ def apply_train(
 
 
 def loss_fn(
-    model: nn.Module, params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array
+    model: nn.Module,
+    params: PyTree,
+    batch_stats: PyTree,
+    batch: Batch,
+    key: jax.Array,
+    label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-    """Mean softmax cross-entropy of a batch; beside it the new batch statistics and the sums."""
+    """Mean softmax cross-entropy of a batch; beside it the new batch statistics and the sums.
+
+    With label smoothing a, the labels that the loss is computed from are 1 - a + a / K at their own
+    class and a / K at the others. The sums are those of the labels as they are.
+    """
 
     def forward(params: PyTree, images: jax.Array) -> tuple[jax.Array, PyTree]:
         return apply_train(model, params, batch_stats, images, key)
 
     logits, batch_stats = cpu.for_backend(forward)(params, batch.images)
     metrics = Metrics.from_logits(logits, batch.labels)
+    if label_smoothing:
+        one_hot = jax.nn.one_hot(batch.labels, logits.shape[-1])
+        smooth = optax.smooth_labels(one_hot, label_smoothing)
+        return optax.softmax_cross_entropy(logits, smooth).mean(), (batch_stats, metrics)
     return metrics.loss_sum / metrics.count, (batch_stats, metrics)
 
 
@@ -48,10 +61,11 @@ def train_step(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    label_smoothing: float = 0.0,
 ) -> tuple[TrainState, Metrics]:
     """One update. The metrics are those of the batch before it, with dropout on."""
     grads, (batch_stats, metrics) = jax.grad(loss_fn, argnums=1, has_aux=True)(
-        model, state.params, state.batch_stats, batch, dropout_key
+        model, state.params, state.batch_stats, batch, dropout_key, label_smoothing
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     state = state.replace(

@@ -42,12 +42,23 @@ RMSPROP = {
     "dropout4": ((625,), 0),
     "logits": ((10,), 625 * 10),  # 6,250
 }
+COMPACT = {
+    "conv1": ((14, 14, 16), 5 * 5 * 16),  # 400
+    "norm1": ((14, 14, 16), 2 * 16),
+    "conv2": ((14, 14, 32), 3 * 3 * 16 * 32),  # 4,608
+    "norm2": ((7, 7, 32), 2 * 32),
+    "conv3": ((7, 7, 64), 3 * 3 * 32 * 64),  # 18,432
+    "norm3": ((4, 4, 64), 2 * 64),
+    "dropout": ((1024,), 0),
+    "logits": ((10,), 1024 * 10 + 10),  # 10,250
+}
 RECIPES = {
     "tutorial": (TUTORIAL, 3_274_634),
     "adam": (TUTORIAL, 3_274_634),
     "lenet": (LENET, 176_286),
     "lenet_augmented": (LENET_AUGMENTED, 176_342),
     "rmsprop": (RMSPROP, 1_378_698),
+    "speedrun": (COMPACT, 33_914),
 }
 
 

@@ -15,7 +15,7 @@ from mnist_flax.data.pipeline import Batch, epoch_order, take_batch, take_eval_b
 from mnist_flax.metrics import Metrics
 from mnist_flax.programs import make_draw_batch, make_train_chunk
 from mnist_flax.state import TrainState, create_state, rng_key
-from mnist_flax.steps import eval_step, loss_fn, predict_step, train_step
+from mnist_flax.steps import apply_train, eval_step, loss_fn, predict_step, train_step
 
 MODEL = TinyNet()
 OPTIMIZER = optax.adam(0.01)
@@ -58,6 +58,18 @@ def test_train_step_is_one_update_with_the_gradient_of_the_mean_loss(state, data
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new.params, expected)
     assert int(new.step) == 1
     assert int(metrics.count) == int(new.window.count) == 8
+
+
+def test_label_smoothing_spreads_the_labels_of_the_loss_alone(state, data) -> None:
+    batch = Batch(data[0][:8], data[1][:8])
+    args = (state.params, state.batch_stats, batch, rng_key(0, "dropout", 0))
+    plain, (_, metrics) = jax.jit(partial(loss_fn, MODEL))(*args)
+    smooth, (_, same) = jax.jit(partial(loss_fn, MODEL, label_smoothing=0.2))(*args)
+    assert _same(metrics, same)
+    logits, _ = apply_train(MODEL, *args[:2], batch.images, args[-1])
+    # 0.8 of the loss of the label and a tenth of 0.2 of that of every class.
+    expected = 0.8 * plain - 0.02 * jax.nn.log_softmax(logits).sum(-1).mean()
+    np.testing.assert_allclose(smooth, expected, rtol=1e-5)
 
 
 def test_batch_statistics_move_in_training_only(state, data) -> None:

@@ -17,11 +17,12 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
     "seed": (-1, "=-1: must be at least 0."),
     "model.name": (
         "net",
-        "='net': unknown. Did you mean 'lenet'? Known: lenet, threeconv, tutorial; or",
+        "='net': unknown. Did you mean 'lenet'? Known: compact, lenet, threeconv, tutorial; or",
     ),
     "optimizer.name": ("sgdm", "='sgdm': unknown. Did you mean 'sgd'? Known: adabelief, "),
     "optimizer.learning_rate": (0.0, "=0.0: must be positive and finite."),
     "schedule.name": ("cosine", "='cosine': unknown."),
+    "label_smoothing": (1.0, "=1.0: a share, at least 0 and below 1."),
     "clip_by_global_norm": (0.0, "=0.0: must be positive and finite."),
     "batch_size": (0, "=0: must be at least 1."),
     "num_steps": (0, "=0: must be at least 1."),
@@ -75,6 +76,12 @@ MODELS: dict[str, dict[str, tuple[Any, str]]] = {
         "conv_dropout_rate": (1.0, f"=1.0{SHARE}"),
         "kernel_init": ("xavier", INITIALIZER),
         "init_stddev": (-1.0, "=-1.0: must be positive and finite."),
+    },
+    "speedrun": {
+        "features": ((16, 0), "=(16, 0): must be a tuple of positive whole numbers, such as"),
+        "features ": ((), "=(): must be a tuple of positive whole numbers, such as"),
+        "strided_stem": (2, "=2: must be true or false, as its default is."),
+        "dropout_rate": (1.0, f"=1.0{SHARE}"),
     },
 }
 

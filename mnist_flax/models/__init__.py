@@ -2,7 +2,7 @@
 
 A model is a linen module whose `__call__(images, *, train=False)` takes float32 [B, H, W, C] in
 [0, 1] and returns logits [B, num_classes]. With train=True it may draw from the 'dropout' rng and
-update 'batch_stats'. One family a file, in plain nn.Conv, nn.max_pool, nn.Dense: cpu.py makes them
+update 'batch_stats'. One family a file, in plain nn.Conv, nn.max_pool, nn.Dense: cpu/ makes them
 fast.
 """
 
@@ -20,6 +20,7 @@ from mnist_flax.errors import UsageError, where_it_failed
 from mnist_flax.trees import first_change
 
 MODELS = {
+    "compact": "mnist_flax.models.compact:Compact",
     "tutorial": "mnist_flax.models.tutorial:Tutorial",
     "lenet": "mnist_flax.models.lenet:LeNet",
     "threeconv": "mnist_flax.models.threeconv:ThreeConv",

@@ -1,0 +1,35 @@
+"""The shortest way from Enter to 99 % of the test digits on two cores.
+
+    python launch.py --config=configs/speedrun.py
+
+conv 5×5/2×16 → 14×14×16 → conv 3×3×32 → max-pool 2×2 → 7×7×32 → conv 3×3×64 → max-pool 2×2 →
+4×4×64 → dense 10, each convolution followed by batch-norm and ReLU: 33,914 parameters. AdamW whose
+rate climbs to 0.02 and falls to nothing, label smoothing 0.05, 700 batches of 64: three quarters of
+an epoch.
+
+What each trick brought, training on `train[:55000]` and judged on `train[55000:]`, two or three
+seeds each (the test digits decided nothing). Three 3×3 convolutions with pooling, one epoch of
+batches of 128, peak 0.01: 0.9921. Peak 0.02: 0.9932. Batches of 64 at 0.01: 0.9928. The strided
+first layer: 0.9925 against 0.9921, in two thirds of the time. Three quarters of an epoch with it:
+0.9908 at 128, 0.9919 at 64. Half an epoch: 0.9889, too little.
+"""
+
+from ml_collections import ConfigDict
+
+from mnist_flax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """Returns the recipe."""
+    config = default_config()
+    config.model = ConfigDict(
+        {"name": "compact", "features": (16, 32, 64), "strided_stem": True, "dropout_rate": 0.0}
+    )
+    config.optimizer = ConfigDict({"name": "adamw", "learning_rate": 0.02, "weight_decay": 1e-4})
+    config.schedule = ConfigDict({"name": "cosine_onecycle_schedule", "pct_start": 0.3})
+    config.label_smoothing = 0.05
+    config.batch_size = 64
+    config.num_steps = 700
+    config.eval_every_steps = 700  # once, at the end
+    config.checkpoint_every_steps = 700
+    return config
