@@ -104,15 +104,12 @@ def compile_programs(
     started = time.perf_counter()
     zero, order = jnp.int32(0), jax.ShapeDtypeStruct((num_examples,), jnp.int32)
     chunk_args = (state, *train_data, order) if in_python else (state, *train_data, order, zero)
-    lowered = (
+    epoch_order, train_chunk, eval_batch, is_finite = _compile(
         jax.jit(make_epoch_order(config, num_examples)).lower(zero),
         jax.jit(chunk_fn, donate_argnames="state").lower(*chunk_args),
         jax.jit(eval_fn).lower(state, *eval_data, zero),
         jax.jit(all_finite).lower(state),
     )
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
-        compiled = pool.map(lambda program: program.compile(), lowered)
-        epoch_order, train_chunk, eval_batch, is_finite = compiled
 
     def train_in_python(state: TrainState, order: jax.Array, count: jax.Array) -> TrainState:
         for _ in range(int(count)):
@@ -130,6 +127,12 @@ def compile_programs(
         all_finite=is_finite,
         seconds=time.perf_counter() - started,
     )
+
+
+def _compile(*lowered: jax.stages.Lowered) -> list[jax.stages.Compiled]:
+    """Compiles side by side: XLA leaves Python's lock to others meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda program: program.compile(), lowered))
 
 
 def slow_layers(model: nn.Module, state: TrainState, image_shape: tuple[int, ...]) -> list[str]:
