@@ -101,7 +101,7 @@ def test_wrong_values_are_all_listed(launch: Launch, tmp_path: Path) -> None:
         "config.num_steps=-5: must be at least 1.",
         "config.log_every_steps=-1: must be at least 0.",
         "config.optimizer.learning_rate=-0.1: must be positive and finite.",
-        "config.model.name='tutorail': unknown. Did you mean 'tutorial'? Known: lenet, threeconv, ",
+        "config.model.name='tutorail': unknown. Did you mean 'tutorial'? Known: compact, ",
         "config.optimizer.name='sdg': unknown. Did you mean 'sgd'? Known: ",
         "config.data.train_split='train['",
         "config.data.fallback='maybe': allowed is 'mnist_sample' or 'none'.",
