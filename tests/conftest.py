@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from mnist_flax.data.idx import write_idx
 
-# Half of the suite would go into LLVM's optimizations of programs that run for a few steps; without
-# them they give the same bits. `XLA_FLAGS= python -m pytest` tests with them.
+# LLVM would spend a third to a half of a launch's processor time on optimizing programs that run
+# for a few steps. `XLA_FLAGS= python -m pytest` tests with its optimizations.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 TESTS = Path(__file__).parent
