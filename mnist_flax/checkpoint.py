@@ -2,6 +2,7 @@
 
     checkpoints/latest/STEP/   the newest `keep` saves that were due
     checkpoints/best/STEP/     the save with the best evaluation so far, due or not
+    checkpoints/damaged/       damaged saves that a run has passed over; nothing reads them
 
 Two managers and no preservation policy: a step in latest/ that was saved in the middle of its
 evaluation may later be saved as the best one too, and Orbax's `best_fn` with `max_to_keep` deletes
@@ -24,6 +25,15 @@ from mnist_flax.errors import UsageError, UserError
 from mnist_flax.state import PyTree, TrainState
 
 
+class DamagedCheckpoint(UserError):
+    """A save that is not what was written. `path` is its folder."""
+
+    def __init__(self, message: str, path: Path):
+        """Takes the whole message."""
+        super().__init__(message)
+        self.path = path
+
+
 class Checkpoints:
     """The saves of one workdir. Synchronous: an error is an error where it happens."""
 
@@ -38,6 +48,8 @@ class Checkpoints:
         self._directory = directory.absolute()
         self._latest = _manager(self._directory / "latest", keep, read_only)
         self._best = _manager(self._directory / "best", 1, read_only)
+        self._read_only = read_only
+        self._passed_over: list[Path] = []
 
     def close(self) -> None:
         """Releases Orbax's threads."""
@@ -46,7 +58,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the saved steps, in order."""
-        return sorted({*self._latest.all_steps(), *self._best.all_steps()})
+        return sorted({*self._listed(self._latest), *self._listed(self._best)})
 
     def find(self, which: str) -> int:
         """Returns the step that 'latest', 'best' or a number names.
@@ -54,11 +66,11 @@ class Checkpoints:
         Raises:
           UsageError: there is no such save; the message lists those there are.
         """
-        steps, best = self.steps(), self._best.latest_step()
+        steps, best = self.steps(), self._listed(self._best)
         if which == "latest" and steps:
             return steps[-1]
-        if which == "best" and best is not None:
-            return best
+        if which == "best" and best:
+            return best[-1]
         if which.isdecimal() and int(which) in steps:
             return int(which)
         saved = ", ".join(map(str, steps)) or "none; train first"
@@ -95,7 +107,7 @@ class Checkpoints:
             ) from error
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """Returns a save's metadata, checked against its digest. Raises UserError if damaged."""
+        """Returns a save's metadata, checked against its digest. Raises DamagedCheckpoint."""
         args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         metadata = self._restore(step, args)["metadata"]
         rest = {key: value for key, value in metadata.items() if key != "sha256"}
@@ -104,9 +116,13 @@ class Checkpoints:
         return metadata
 
     def best_accuracy(self) -> float | None:
-        """Returns the evaluation accuracy of the best save, None if there is none."""
-        step = self._best.latest_step()
-        return None if step is None else self.metadata(step)["accuracy"]
+        """Returns the evaluation accuracy of the best save, None if there is none.
+
+        Raises:
+          DamagedCheckpoint: its metadata are not those that were written.
+        """
+        steps = self._listed(self._best)
+        return self.metadata(steps[-1])["accuracy"] if steps else None
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Returns the state that was saved under a step, to the bit.
@@ -116,7 +132,8 @@ class Checkpoints:
           like: a state of the same form, arrays or shapes: today's model and optimizer.
 
         Raises:
-          UserError: the save is damaged, or belongs to another model or optimizer.
+          DamagedCheckpoint: it is not what was written.
+          UserError: it belongs to another model or optimizer.
         """
         metadata = self.metadata(step)
         if faults := _mismatches(metadata["leaves"], describe(like)):
@@ -133,7 +150,7 @@ class Checkpoints:
         return state
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
-        manager = self._best if step in self._best.all_steps() else self._latest
+        manager = self._best if step in self._listed(self._best) else self._latest
         hook = sys.unraisablehook
         sys.unraisablehook = _without_closed_loops(hook)
         try:
@@ -145,19 +162,52 @@ class Checkpoints:
 
     def path(self, step: int) -> Path:
         """Returns the folder of a save."""
-        kind = "best" if step in self._best.all_steps() else "latest"
-        return self._directory / kind / str(step)
+        best = step in self._listed(self._best)
+        return self._folder(self._best if best else self._latest, step)
+
+    def pass_over(self, path: Path) -> None:
+        """Treats a save as if it were not there, until `set_aside` moves it."""
+        self._passed_over.append(path)
+
+    def set_aside(self) -> list[Path]:
+        """Moves the saves that were passed over to damaged/; returns where each is now."""
+        aside, moved = self._directory / "damaged", []
+        for path in self._passed_over:
+            aside.mkdir(exist_ok=True)
+            name = f"{path.parent.name}-{path.name}"
+            before = len(list(aside.glob(f"{name}*")))
+            moved.append(path.rename(aside / (f"{name}-{before + 1}" if before else name)))
+        self._passed_over.clear()
+        self._latest.reload()
+        self._best.reload()
+        return moved
+
+    def _listed(self, manager: ocp.CheckpointManager) -> list[int]:
+        """The steps of a manager, in order, but for those that were passed over."""
+        steps = sorted(manager.all_steps())
+        return [step for step in steps if self._folder(manager, step) not in self._passed_over]
+
+    def _folder(self, manager: ocp.CheckpointManager, step: int) -> Path:
+        return self._directory / ("best" if manager is self._best else "latest") / str(step)
 
     def _damaged(self, step: int, reason: str) -> UserError:
-        if not self.path(step).is_dir():  # it was listed a moment ago
-            return UserError(
-                f"{self.path(step)} is gone: a run that trains here has replaced it. Try again."
-            )
-        older = [s for s in self.steps() if s < step]
-        go_on = f"step {older[-1]}" if older else "the beginning"
-        return UserError(
-            f"{self.path(step)}: this checkpoint is damaged ({reason}). Nothing was changed. "
-            f"Move it away to go on from {go_on}."
+        path = self.path(step)
+        if not path.is_dir():  # it was listed a moment ago
+            return UserError(f"{path} is gone: a run that trains here has replaced it. Try again.")
+        others = [
+            other
+            for manager in (self._latest, self._best)
+            for other in self._listed(manager)
+            if self._folder(manager, other) != path
+        ]
+        advice = "Move it away to go on from the beginning."
+        if others and self._read_only:
+            advice = f"Take another: --checkpoint={max(others)}"
+        elif others:
+            previous = "--config.on_damaged_checkpoint=previous"
+            advice = f"To go on from step {max(others)}: {previous}"
+        return DamagedCheckpoint(
+            f"{path}: this checkpoint is damaged ({reason}). Nothing was changed. {advice}", path
         )
 
 

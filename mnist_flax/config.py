@@ -46,6 +46,9 @@ def default_config() -> ConfigDict:
     config.eval_every_steps = 0
     config.checkpoint_every_steps = 0
     config.keep_checkpoints = 2  # the newest so many, and the best one besides
+    # 'stop' says which save is damaged and leaves all as it is; 'previous' moves it aside and goes
+    # on from the one before it.
+    config.on_damaged_checkpoint = "stop"
     config.log_probabilities = False  # with every training row, those of the last batch
 
     config.data = ConfigDict()
@@ -83,6 +86,7 @@ _HARMLESS = (
     "eval_every_steps",
     "checkpoint_every_steps",
     "keep_checkpoints",
+    "on_damaged_checkpoint",
     "log_probabilities",
     "data.name",
     "data.data_dir",
@@ -241,4 +245,7 @@ def _faults(config: ConfigDict) -> list[str]:
     clip = config.clip_by_global_norm
     if clip is not None and not 0 < clip < 3e38:
         faults.append(f"config.clip_by_global_norm={clip}: must be positive and finite.")
+    damaged = config.on_damaged_checkpoint
+    if damaged is not None and damaged not in ("stop", "previous"):
+        faults.append(f"config.on_damaged_checkpoint={damaged!r}: must be 'stop' or 'previous'.")
     return faults

@@ -5,30 +5,64 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.checkpoint import Checkpoints, DamagedCheckpoint
 from mnist_flax.config import diff, is_harmless
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
+from mnist_flax.state import TrainState
 from mnist_flax.workdir import read_rows, truncate_rows, write_config
 from mnist_flax.writers import Writer
 
 
-def newest_save(
-    checkpoints: Checkpoints, config: ConfigDict, dataset: Dataset, workdir: Path
-) -> dict[str, Any] | None:
-    """Returns the metadata of the newest save if this config and data continue it.
+def restore_newest(
+    checkpoints: Checkpoints,
+    config: ConfigDict,
+    dataset: Dataset,
+    workdir: Path,
+    like: TrainState,
+) -> tuple[dict[str, Any], TrainState] | None:
+    """Returns the metadata and the state of the newest save that is whole.
+
+    With config.on_damaged_checkpoint='previous' damaged ones are moved aside once a whole one is
+    found, the best save included. Metadata has two fields more: 'changed', {field: [old, new]} for
+    the fields that changed without harm, and 'damaged', a line for each save that was moved.
 
     Returns:
-      The metadata, or None where nothing was saved yet. 'changed' is added: {field: [old, new]}
-      for the fields that changed without harm.
+      None where nothing was saved yet.
 
     Raises:
+      DamagedCheckpoint: with 'stop', or if no save is whole.
       UserError: the save belongs to another config or other data; the message lists each field.
     """
+    damaged: list[DamagedCheckpoint] = []
+    while checkpoints.steps():
+        try:
+            metadata = _newest_metadata(checkpoints, config, dataset, workdir)
+            state = checkpoints.restore(metadata["step"], like)
+            checkpoints.best_accuracy()
+        except DamagedCheckpoint as error:
+            if config.on_damaged_checkpoint == "stop":
+                raise
+            damaged.append(error)
+            checkpoints.pass_over(error.path)
+            continue
+        moved = checkpoints.set_aside()
+        lines = [
+            f"{error.path} is damaged: moved to {path}, going on from step {metadata['step']:,}."
+            for error, path in zip(damaged, moved, strict=True)
+        ]
+        return metadata | {"damaged": lines}, state
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def _newest_metadata(
+    checkpoints: Checkpoints, config: ConfigDict, dataset: Dataset, workdir: Path
+) -> dict[str, Any]:
+    """Returns the metadata of the newest save if this config and data continue it."""
     steps = checkpoints.steps()
-    if not steps:
-        return None
     metadata = checkpoints.metadata(steps[-1])
     changed = diff(metadata["config"], config.to_dict())
     theirs, ours = metadata["dataset"], describe(dataset)
@@ -80,6 +114,8 @@ def open_run(
         again = " Nothing of the run before was saved: it starts again." if lost else ""
         writer.event(step, "started", f"Started in {workdir}.{again}")
     else:
+        for line in saved["damaged"]:
+            writer.event(step, "damaged_checkpoint", line)
         writer.event(step, "resumed", _resumed(workdir, saved), changed=saved["changed"])
 
 

@@ -68,12 +68,9 @@ def train(
         stack.enter_context(locked(workdir))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
-        saved = resume.newest_save(checkpoints, config, dataset, workdir)
-        if saved is None:
-            state = init_state(model, optimizer, image_shape, config.seed)
-        else:
-            like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
-            state = checkpoints.restore(saved["step"], like)
+        like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
+        restored = resume.restore_newest(checkpoints, config, dataset, workdir, like)
+        saved, state = restored or (None, init_state(model, optimizer, image_shape, config.seed))
         at = _standing(workdir, saved, state, checkpoints.best_accuracy())
         if at.evaluated and not at.improved and at.step >= times.total_steps:
             message = f"The run in {workdir} is finished: it stands at step {at.step:,}."

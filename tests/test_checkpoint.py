@@ -284,7 +284,7 @@ def test_damage_to_any_file_is_found_or_does_no_harm(
             found.add(path.relative_to(folder).parts[:2])
             told = str(error)
             assert told.startswith(f"{folder}: this checkpoint is damaged (")
-            assert told.endswith("Nothing was changed. Move it away to go on from step 3.")
+            assert told.endswith("To go on from step 3: --config.on_damaged_checkpoint=previous")
             assert "\n" not in told
         assert files(tmp_path) == harmed
         path.write_bytes(content)
