@@ -96,6 +96,9 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     at.step, at.window_open, at.epoch_open, at.evaluated = at.step + count, True, True, False
     at.row_seconds += seconds
     at.steps_per_second = count / seconds
+    # Here, so that no row, evaluation or save ever sees such a state.
+    if not run.programs.all_finite(state):
+        raise _diverged(run, at, f"within steps {at.step - count + 1} to {at.step}")
     run.console.advance(at.step, at.steps_per_second)
     return state
 
@@ -103,7 +106,6 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the window: writes its means and returns the state with an empty one."""
     means = state.window.compute()
-    _stop_unless(math.isfinite(means["loss"]), run, at)
     # No time was spent if all steps of the window were an earlier process's.
     rate = (at.step - at.row_step) / at.row_seconds if at.row_seconds else 0.0
     run.writer.row(
@@ -136,7 +138,6 @@ def _write_probabilities(run: Run, at: Standing, state: TrainState) -> None:
 def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the epoch: writes its means and its sum, and how its last batch does after it."""
     means = state.epoch.compute()
-    _stop_unless(math.isfinite(means["loss"]), run, at)
     epoch = at.step // run.times.steps_per_epoch
     last = run.programs.last_batch(state, run.programs.epoch_order(epoch - 1))
     values = {
@@ -160,7 +161,8 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     )
     if result is None:
         return
-    _stop_unless(math.isfinite(result.loss), run, at)
+    if not math.isfinite(result.loss):
+        raise _diverged(run, at, f"in the evaluation of step {at.step}")
     run.writer.row(at.step, "eval", **result.row())
     if at.step >= run.times.total_steps:
         _write_predictions(run, at, result)
@@ -185,7 +187,6 @@ def _write_predictions(run: Run, at: Standing, result: Evaluation) -> None:
 
 def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     """Saves the state of this step: as the best if its evaluation was, among the latest if due."""
-    _stop_unless(bool(run.programs.all_finite(state)), run, at)
     metadata = {
         "step": at.step,
         "accuracy": at.accuracy if at.evaluated else None,
@@ -200,15 +201,10 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     at.saved_step, at.improved = at.step, False
 
 
-def _stop_unless(finite: bool, run: Run, at: Standing) -> None:
-    """Raises UserError on numbers that are none, before they are written or saved."""
-    if finite:
-        return
+def _diverged(run: Run, at: Standing, where: str) -> UserError:
     rate = float(run.learning_rate(max(at.step - 1, 0)))
     saved = "none" if at.saved_step is None else f"step {at.saved_step}"
-    steps = f"within steps {at.row_step + 1} to {at.step}"
-    where = steps if at.row_step < at.step else f"in the evaluation of step {at.step}"
-    raise UserError(
+    return UserError(
         f"The run diverged: NaN or infinity {where}, at learning rate {rate:g}. Last good save: "
         f"{saved}. Start afresh with another --workdir and, say, "
         f"--config.optimizer.learning_rate={rate / 10:g}"
