@@ -78,8 +78,11 @@ def _train(files: Sequence[str]) -> int:
     for note in notes:
         _say(note)
     with StopSignals() as stop:
+        from mnist_flax.environment import keep_compiled_programs
         from mnist_flax.training import train
 
+        if folder := keep_compiled_programs():
+            _say(f"Compiled programs are kept in {folder}.")
         train(config, _workdir(), should_stop=stop.requested)
     if stop.signal is not None:
         _say(f"Go on with: {_command(sys.argv[1:])}")

@@ -1,9 +1,10 @@
-"""What a run's bits depend on besides its config and data."""
+"""What a run's bits depend on besides its config and data; and where JAX keeps its programs."""
 
 import functools
 import importlib.metadata
 import os
 import platform
+from pathlib import Path
 
 import jax
 
@@ -21,3 +22,18 @@ def environment() -> dict[str, str | int]:
         "device": f"{len(devices)} × {devices[0].device_kind}",
         "cores": cores or 0,
     }
+
+
+def keep_compiled_programs() -> Path | None:
+    """Has JAX keep what it compiles for an accelerator, so that the next start is shorter.
+
+    Returns the folder; None where nothing is changed: JAX_COMPILATION_CACHE_DIR names one already,
+    or the device is a CPU. There the variable alone decides, for up to jax 0.10.1 every program
+    read back comes with false alarms about the processor (jax issue 38445).
+    """
+    if jax.default_backend() == "cpu" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "mnist_flax" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
