@@ -15,6 +15,7 @@ from mnist_flax import resume
 from mnist_flax.checkpoint import Checkpoints
 from mnist_flax.compilation import Programs
 from mnist_flax.data.dataset import Dataset
+from mnist_flax.diagnosis import flat_loss, lost_classes
 from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
 from mnist_flax.evaluation import Evaluation, evaluate
@@ -139,16 +140,19 @@ def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the epoch: writes its means and its sum, and how its last batch does after it."""
     means = state.epoch.compute()
     epoch = at.step // run.times.steps_per_epoch
-    last = run.programs.last_batch(state, run.programs.epoch_order(epoch - 1))
+    last = run.programs.last_batch(state, run.programs.epoch_order(epoch - 1)).metrics.compute()
     values = {
         "epoch": epoch,
         **means,
         # Of the batches' means, as the tutorials have it; all batches are full.
         "loss_sum": float(state.epoch.loss_sum) / run.config.batch_size,
-        "last_batch_accuracy": last.metrics.compute()["accuracy"],
+        "last_batch_accuracy": last["accuracy"],
     }
     line = format_row({"step": at.step, "split": "epoch", **values}, run.times.total_steps)
     run.writer.event(at.step, "epoch", line, **values)
+    flat = flat_loss(means["loss"], last["loss"], len(run.dataset.class_names))
+    if epoch == 1 and flat:
+        run.writer.event(at.step, "flat_loss", flat)
     at.epoch_open = False
     return state.replace(epoch=Metrics.empty())
 
@@ -164,6 +168,9 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     if not math.isfinite(result.loss):
         raise _diverged(run, at, f"in the evaluation of step {at.step}")
     run.writer.row(at.step, "eval", **result.row())
+    lost = lost_classes(result.classes, run.dataset.eval.labels, run.dataset.class_names)
+    if at.step >= run.times.steps_per_epoch and lost:
+        run.writer.event(at.step, "lost_classes", lost)
     if at.step >= run.times.total_steps:
         _write_predictions(run, at, result)
     at.evaluated, at.accuracy = True, result.accuracy

@@ -11,12 +11,11 @@ PIL is imported inside the functions: a run without pictures does not load it.
 
 from __future__ import annotations
 
-import struct
+import contextlib
 import warnings
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -102,49 +101,61 @@ def _check_shape(shape: tuple[int, int, int], center: bool) -> None:
 
 def _decode(path: Path, mode: str) -> np.ndarray:
     """The file's pixels, upright and opaque: uint8 [h, w] for mode 'L', [h, w, 3] for 'RGB'."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
 
-    _check_file(path)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures and of odd metadata; the limits here are our own.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_header(image, path)
-                pixels = np.asarray(_opaque(ImageOps.exif_transpose(image), mode))
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: {_TOO_LARGE}") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a picture; give a PNG or JPEG file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        # What Pillow raises by decoder and by kind of damage.
-        raise UserError(
-            f"{path}: the picture is damaged or cut short ({error}); save or copy it anew"
-        ) from error
-    if pixels.min() == pixels.max():
-        raise UserError(f"{path}: the picture is empty: all pixels are alike; give one with ink")
-    return pixels
-
-
-def _check_file(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise UserError(f"{path}: the file is empty; give a PNG or JPEG file")
+        with path.open("rb") as file, opened(file) as image:
+            pixels = np.asarray(_opaque(ImageOps.exif_transpose(image), mode))
+    except PictureError as error:
+        raise UserError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; check the path") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: a directory; give the picture files in it") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    if pixels.min() == pixels.max():
+        raise UserError(f"{path}: the picture is empty: all pixels are alike; give one with ink")
+    return pixels
 
 
-def _check_header(image: Image.Image, path: Path) -> None:
-    # Phones write JPEG with a second picture attached, which Pillow calls MPO.
-    if image.format not in ("PNG", "JPEG", "MPO"):
-        raise UserError(f"{path}: a {image.format} file; only PNG and JPEG are read: convert it")
-    if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-        raise UserError(f"{path}: {image.width}x{image.height} pixels: {_TOO_LARGE}")
+class PictureError(ValueError):
+    """Says what is wrong with a picture and what to do."""
+
+
+@contextlib.contextmanager
+def opened(file: BinaryIO) -> Iterator[Image.Image]:
+    """Opens a PNG or JPEG picture; raises PictureError, also for what decoding it raises inside."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not file.read(1):
+        raise PictureError("the file is empty; give a PNG or JPEG file")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures and of odd metadata; the limits here are our own.
+            warnings.simplefilter("ignore")
+            # Pillow's forty other decoders are not let near a stranger's bytes.
+            with Image.open(file, formats=("PNG", "JPEG")) as image:
+                _check_size(image.width, image.height)
+                image.verify()  # the checksums of a PNG's pixels, which decoding passes over
+            with Image.open(file, formats=("PNG", "JPEG")) as image:
+                yield image
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PictureError(_TOO_LARGE) from error
+    except UnidentifiedImageError as error:
+        raise PictureError("no PNG or JPEG picture, or damaged; save it anew as one") from error
+    except Exception as error:  # of a dozen types, by decoder and by kind of damage
+        reason = " ".join(str(error).split())[:80]
+        raise PictureError(
+            f"the picture is damaged or cut short ({reason}); save or copy it anew"
+        ) from error
+
+
+def _check_size(width: int, height: int) -> None:
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise PictureError(f"{width}x{height} pixels: {_TOO_LARGE}")
 
 
 def _opaque(image: Image.Image, mode: str) -> Image.Image:

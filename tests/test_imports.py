@@ -13,7 +13,7 @@ PACKAGE = ROOT / "mnist_flax"
 # Lower layers first. A module may import from lower layers, and from those of its own that its
 # line says.
 LAYERS = (
-    {"errors"},
+    {"errors", "diagnosis"},
     {"registry", "trees", "workdir", "terminal", "data.download", "environment", "cpu.convolution"},
     {"config", "metrics", "writers", "cpu.pooling", "optim", "pictures"},
     {"cpu", "data.dataset", "data.augment", "models.blocks", "timetable", "stopping"},

@@ -4,15 +4,15 @@ The only importer of Pillow among the sources, where it is used.
 """
 
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_flax.data.dataset import Raw, Split
+from mnist_flax.data.dataset import LARGEST, Raw, Split
 from mnist_flax.errors import UserError
+from mnist_flax.pictures import PictureError, opened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,7 +42,7 @@ def read_directory(directory: Path) -> Raw | None:
         folders = _class_folders(directory / split)
         unknown = sorted(set(folders) - set(train))
         if unknown:
-            raise UserError(f"{folders[unknown[0]]}: train has no class {unknown[0]!r}.")
+            raise UserError(f"{folders[unknown[0]]}: train has no class {unknown[0]!r}. Add it.")
         pictures = [
             (path, label)
             for label, name in enumerate(class_names)
@@ -69,9 +69,9 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     paths = _visible(folder)
     for path in paths:
         if not path.is_dir():
-            raise UserError(f"{path}: want one folder for each class here, with pictures inside.")
+            raise UserError(f"{path} is no folder. Put pictures into one folder for each class.")
     if not paths:
-        raise UserError(f"{folder} is empty: want one folder for each class, with pictures inside.")
+        raise UserError(f"{folder} is empty. Put pictures into one folder for each class in it.")
     return {path.name: path for path in paths}
 
 
@@ -81,18 +81,25 @@ def _pictures(folder: Path) -> list[Path]:
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
             raise UserError(f"{path} is not a picture: want {', '.join(SUFFIXES)}. Move it away.")
     if not paths:
-        raise UserError(f"{folder} holds no pictures: want {', '.join(SUFFIXES)}.")
+        raise UserError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}). Add some.")
     return paths
 
 
 def _read(pictures: list[tuple[Path, int]], first: Path) -> Split:
     expected = read_picture(first)
+    if len(pictures) * expected.size > LARGEST:
+        got = f"{len(pictures):,} pictures of {_describe(expected)}"
+        raise UserError(
+            f"{pictures[0][0].parent.parent}: {got} unpack into more than {LARGEST:,} bytes. "
+            "Scale them down."
+        )
     images = np.empty((len(pictures), *expected.shape), np.uint8)
     for index, (path, _) in enumerate(pictures):
         image = read_picture(path)
         if image.shape != expected.shape:
             got, want = _describe(image), _describe(expected)
-            raise UserError(f"{path} is {got}, but {first} is {want}: all must be alike.")
+            alike = "/".join(first.parts[-3:])
+            raise UserError(f"{path} is {got}, but {alike} is {want}. Make all alike.")
         images[index] = image
     return Split(images, np.array([label for _, label in pictures], np.int32))
 
@@ -103,52 +110,55 @@ def _describe(image: np.ndarray) -> str:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Returns a PNG or JPEG file as uint8 [H, W, C]; UserError, naming the file, if it is none."""
-    from PIL import Image
+    """Returns a PNG or JPEG file, upright, as uint8 [H, W, C]; UserError, naming it, if it is none.
 
+    An EXIF orientation is applied; of an animation the first frame is taken.
+    """
     try:
-        with warnings.catch_warnings():
-            # A small file that unpacks into gigabytes: Pillow only warns up to twice its limit.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                return pixels(image)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}.") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise UserError(f"{path} unpacks into too large a picture to be one of a set.") from None
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise UserError(f"{path} cannot be read as a picture: {error}") from None
+        with path.open("rb") as file, opened(file) as image:
+            return pixels(image, upright=True)
+    except PictureError as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Check the file.") from None
 
 
-def pixels(image: "Image.Image") -> np.ndarray:
+def pixels(image: "Image.Image", *, upright: bool = False) -> np.ndarray:
     """Returns a picture as uint8 [H, W, 1] when grey or black-and-white (0, 255), else [H, W, 3].
 
     A palette is resolved to colour. An alpha channel is dropped where it is opaque all over;
-    raises ValueError where it is not, and for more than 8 bits or other colour models.
+    raises PictureError where it is not, and for more than 8 bits or other colour models. With
+    `upright` an EXIF orientation is applied.
     """
+    from PIL import ImageOps
+
     mode = image.mode
+    # Pillow cuts 16-bit colour to 8 bits without a word; only the decoder's name tells.
+    if mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile):
+        raise PictureError("it has 16 bits a channel; save it with 8")
+    if upright:
+        ImageOps.exif_transpose(image, in_place=True)
     if mode in ("L", "P", "RGB") and "transparency" in image.info:
         image = image.convert("LA" if mode == "L" else "RGBA")
     elif mode in ("1", "P"):
         image = image.convert("L" if mode == "1" else "RGB")
     if image.mode in ("LA", "RGBA"):
         if image.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("it is transparent in places: flatten it onto a background first")
+            raise PictureError("it is transparent in places; flatten it onto a background first")
         image = image.convert(image.mode[:-1])
     if image.mode not in ("L", "RGB"):
-        raise ValueError(f"its mode is {mode}; want 8-bit grey (L) or colour (RGB)")
+        raise PictureError(f"its mode is {mode}; save it as 8-bit grey (L) or colour (RGB)")
     array = np.asarray(image)
     return array[..., np.newaxis] if array.ndim == 2 else array
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Returns the bytes of a PNG or JPEG picture as uint8 [H, W, C].
+    """Returns the bytes of a PNG or JPEG picture as uint8 [H, W, C], as they lie there.
 
-    Raises OSError or SyntaxError for damaged bytes, ValueError as `pixels` does.
+    Raises PictureError, a ValueError, for anything that is no such picture.
     """
-    from PIL import Image
-
-    return pixels(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")))
+    with opened(io.BytesIO(data)) as image:
+        return pixels(image)
 
 
 def encode(image: np.ndarray) -> bytes:

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from mnist_flax.data.dataset import CLASS_NAMES, Raw, Split
+from mnist_flax.data.dataset import CLASS_NAMES, LARGEST, Raw, Split
 from mnist_flax.errors import UserError
 
 # The names under which MNIST and the datasets modelled on it are published.
@@ -23,7 +23,7 @@ STEMS = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-LARGEST = 4 * 2**30  # bytes; a header that promises more is taken for damage
+_MOST_DIMENSIONS = 4  # [N, H, W, C]
 _CHUNK = 2**20
 _AGAIN = "Copy or download it again."
 
@@ -41,7 +41,7 @@ def read_directory(directory: Path, name: str) -> Raw | None:
         return None
     missing = [f"{stem}[.gz]" for stem in stems if stem not in found]
     if missing:
-        raise UserError(f"{directory} holds IDX files, but lacks {', '.join(missing)}.")
+        raise UserError(f"{directory} holds IDX files, but lacks {', '.join(missing)}. Add them.")
     splits = {
         split: read_pair(found[images], found[labels]) for split, (images, labels) in STEMS.items()
     }
@@ -62,19 +62,23 @@ def read_pair(images_path: Path, labels_path: Path) -> Split:
     """
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim == 1 and labels.ndim == 3:
-        raise UserError(f"{images_path} holds labels, {labels_path} holds images: swapped?")
+        raise UserError(
+            f"{images_path} holds labels, {labels_path.name} holds images: swapped? Rename them."
+        )
     for path, array, ndim, what in (
         (images_path, images, 3, "images"),
         (labels_path, labels, 1, "labels"),
     ):
         if array.ndim != ndim:
             got = f"{array.ndim} dimensions {list(array.shape)}"
-            raise UserError(f"{path} has {got}, but {what} have {ndim}.")
+            raise UserError(f"{path} has {got}, but {what} have {ndim}. Put {what} there.")
         if array.size == 0:
-            raise UserError(f"{path} holds no {what}: its shape is {list(array.shape)}.")
+            raise UserError(f"{path} holds no {what}: its shape is {list(array.shape)}. {_AGAIN}")
     if len(images) != len(labels):
         counts = f"{len(images):,} images, {labels_path.name} {len(labels):,} labels"
-        raise UserError(f"{images_path} holds {counts}: they do not belong together.")
+        raise UserError(
+            f"{images_path} holds {counts}: they do not belong together. Take both from one place."
+        )
     return Split(images[..., np.newaxis], labels.astype(np.int32))
 
 
@@ -95,19 +99,24 @@ def read_idx(path: str | Path) -> np.ndarray:
             while chunk := file.read(min(_CHUNK, size + 1 - len(data))):
                 data += chunk
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
+        raise UserError(f"{path}: no such file. Check the name.") from None
     except EOFError:
         raise UserError(f"{path} is cut short: its gzip stream has no end. {_AGAIN}") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged: {error}. {_AGAIN}") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}. Put a file there that can be."
+        ) from None
+    except MemoryError:
+        promised = f"memory cannot hold the {size:,} bytes its header promises"
+        raise UserError(f"{path}: {promised} {list(shape)}. Use a larger machine.") from None
     if len(data) < size:
         got = f"ends after {len(data):,} of the {size:,} bytes its header promises"
         raise UserError(f"{path} is cut short: it {got} {list(shape)}. {_AGAIN}")
     if len(data) > size:
         raise UserError(
-            f"{path} goes on after the {size:,} bytes its header promises {list(shape)}."
+            f"{path} goes on after the {size:,} bytes its header promises {list(shape)}. {_AGAIN}"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
@@ -127,17 +136,23 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[3] == 0:
         want = "00 00 08 and the number of dimensions"
         raise UserError(
-            f"{path} is not an IDX file: it begins with {magic.hex(' ')!r}, not {want}."
+            f"{path} is not an IDX file: it begins with {magic.hex(' ')!r}, not {want}. {_AGAIN}"
         )
     if magic[2] != 8:
-        raise UserError(f"{path} holds type 0x{magic[2]:02x}; only 0x08 (unsigned byte) is read.")
+        only = "only 0x08 (unsigned byte) is read"
+        raise UserError(f"{path} holds type 0x{magic[2]:02x}; {only}. Convert it to bytes.")
     ndim = magic[3]
+    if ndim > _MOST_DIMENSIONS:
+        most = f"at most {_MOST_DIMENSIONS} are read"
+        raise UserError(f"{path}: its header promises {ndim} dimensions; {most}. {_AGAIN}")
     dimensions = file.read(4 * ndim)
     if len(dimensions) < 4 * ndim:
         raise UserError(f"{path} is cut short, inside its header. {_AGAIN}")
     shape = struct.unpack(f">{ndim}I", dimensions)
-    if math.prod(shape) > LARGEST:
-        raise UserError(f"{path}: its header promises {list(shape)}, more than {LARGEST:,} bytes.")
+    # A 0 promises nothing, whatever stands beside it, but NumPy has no shape [0, 2**32 - 1, ...].
+    if math.prod(max(length, 1) for length in shape) > LARGEST:
+        promised = f"its header promises {list(shape)}, more than {LARGEST:,} bytes"
+        raise UserError(f"{path}: {promised}. {_AGAIN}")
     return shape
 
 
