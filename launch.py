@@ -1,6 +1,7 @@
 """Trains, evaluates and uses a network.
 
     python launch.py --config=configs/tutorial.py                        train, or go on training
+    python launch.py --config=RECIPE --workdir=NEW --init_from=OLD       fine-tune another run
     python launch.py --config=configs/tutorial.py --mode=eval            loss and accuracy, as JSON
     python launch.py --config=configs/tutorial.py --mode=predict 7.png   what is on this picture?
     python launch.py --config=configs/tutorial.py --mode=predict --split=test --output=test.npz
@@ -33,7 +34,8 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The recipe: configs/tutorial.py")
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do")
-flags.DEFINE_string("checkpoint", "latest", "eval and predict: latest, best, or a step")
+flags.DEFINE_string("checkpoint", "latest", "eval, predict, --init_from: latest, best, or a step")
+flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
 flags.DEFINE_bool("center", True, "predict: find the digit and centre it; false takes 28×28 as is")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
@@ -44,7 +46,7 @@ _KINDS = {
     "float": "a number",
     "tuple": "names, such as \"'random_rotation','random_shift'\"",
 }
-_OURS = ("config", "workdir", "mode", "checkpoint", "center", "split", "output")
+_OURS = ("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 def _train(files: Sequence[str]) -> int:
     from mnist_flax.stopping import StopSignals
 
-    _refuse(files, "checkpoint", "center", "split", "output")
+    _refuse(files, *([] if FLAGS.init_from else ["checkpoint"]), "center", "split", "output")
     if FLAGS.config is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     config, notes = overridden(_recipe(sys.argv), _overrides())
@@ -83,7 +85,8 @@ def _train(files: Sequence[str]) -> int:
 
         if folder := keep_compiled_programs():
             _say(f"Compiled programs are kept in {folder}.")
-        train(config, _workdir(), should_stop=stop.requested)
+        init_from = (Path(FLAGS.init_from), FLAGS.checkpoint) if FLAGS.init_from else None
+        train(config, _workdir(), should_stop=stop.requested, init_from=init_from)
     if stop.signal is not None:
         _say(f"Go on with: {_command(sys.argv[1:])}")
         return 128 + stop.signal
@@ -96,7 +99,7 @@ def _train(files: Sequence[str]) -> int:
 
 
 def _evaluate(files: Sequence[str]) -> int:
-    _refuse(files, "center", "split", "output")
+    _refuse(files, "init_from", "center", "split", "output")
     from mnist_flax.evaluation import evaluate_restored
     from mnist_flax.inference import load_data, restore
 
@@ -129,6 +132,7 @@ def _predict(files: Sequence[str]) -> int:
         output = Path(FLAGS.output)
         if output.is_dir() or not output.parent.is_dir():
             raise UsageError(f"--output={output}: name a file in a folder that exists.")
+    _refuse([], "init_from")
     from mnist_flax.inference import load_data, restore
     from mnist_flax.prediction import predict_files, predict_split
     from mnist_flax.terminal import draw_prediction, supports_drawing

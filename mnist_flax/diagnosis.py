@@ -23,9 +23,9 @@ def flat_loss(mean: float, last: float, num_classes: int) -> str:
     if min(mean, last) < _HARDLY_BELOW * guessing:
         return ""
     return (
-        f"The loss has not fallen below that of guessing, {guessing:.4f}: {mean:.4f} over the first "
-        f"epoch, {last:.4f} in its last batch. Look for dead logits (a ReLU on them?), a learning "
-        "rate that is too small or too large, or labels that do not belong to their images."
+        f"The loss has not fallen below that of guessing, {guessing:.4f}: {mean:.4f} over the "
+        f"first epoch, {last:.4f} in its last batch. Look for dead logits (a ReLU on them?), a "
+        "learning rate that is too small or too large, or labels that do not belong to their images."
     )
 
 

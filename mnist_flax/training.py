@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from mnist_flax import data, resume
+from mnist_flax import data, finetune, resume
 from mnist_flax.checkpoint import Checkpoints
 from mnist_flax.compilation import compile_programs, init_state, slow_layers
 from mnist_flax.config import validate
@@ -27,7 +27,11 @@ from mnist_flax.writers import Console, Writer
 
 
 def train(
-    config: ConfigDict, workdir: Path, *, should_stop: Callable[[], bool] = lambda: False
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    init_from: tuple[Path, str] | None = None,
 ) -> TrainState:
     """Trains until the config's last step, or goes on with the run that the workdir holds.
 
@@ -39,6 +43,8 @@ def train(
       workdir: is created; workdir.py says what it holds.
       should_stop: asked after every chunk and every batch of an evaluation. Once it says True, the
         state is saved and returned.
+      init_from: (workdir of another run, 'latest', 'best' or a step): a run that starts takes its
+        parameters from there, as far as they fit. One that goes on does not look at it.
 
     Returns:
       The state at the last step reached.
@@ -71,6 +77,9 @@ def train(
         like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
         restored = resume.restore_newest(checkpoints, config, dataset, workdir, like)
         saved, state = restored or (None, init_state(model, optimizer, image_shape, config.seed))
+        taken = ""
+        if init_from and saved is None:
+            state, taken = finetune.init_from(state, *init_from)
         at = _standing(workdir, saved, state, checkpoints.best_accuracy())
         if at.evaluated and not at.improved and at.step >= times.total_steps:
             message = f"The run in {workdir} is finished: it stands at step {at.step:,}."
@@ -79,6 +88,10 @@ def train(
 
         writer = Writer(workdir, console, dataset.name)
         resume.open_run(config, workdir, writer, dataset, saved)
+        if taken:
+            writer.event(at.step, "init_from", taken)
+        elif init_from:
+            console.say(f"--init_from={init_from[0]} is left: the run goes on from its own save.")
         console.say(summary(model, image_shape, shutil.get_terminal_size((100, 24)).columns))
         slow = slow_layers(model, state, image_shape)
         for layer in slow:

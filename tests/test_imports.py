@@ -24,7 +24,7 @@ LAYERS = (
     {"data"},
     {"steps", "resume"},
     {"programs", "inference"},
-    {"compilation", "evaluation", "prediction"},
+    {"compilation", "evaluation", "prediction", "finetune"},
     {"loop"},
     {"training"},
 )

@@ -98,3 +98,16 @@ class DeadNet(nn.Module):
         del train
         bias = nn.initializers.constant(-100.0)
         return nn.relu(nn.Dense(self.num_classes, bias_init=bias)(images.reshape(len(images), -1)))
+
+
+class TinyHead(nn.Module):
+    """TinyNet with a last layer of another name."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        x = nn.Conv(4, (3, 3), name="conv")(images)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2))
+        return nn.Dense(self.num_classes, name="head")(x.reshape(len(x), -1))
