@@ -25,7 +25,7 @@ def flat_loss(mean: float, last: float, num_classes: int) -> str:
     return (
         f"The loss has not fallen below that of guessing, {guessing:.4f}: {mean:.4f} over the "
         f"first epoch, {last:.4f} in its last batch. Look for dead logits (a ReLU on them?), a "
-        "learning rate that is too small or too large, or labels that do not belong to their images."
+        "learning rate that is too small or large, or labels that do not belong to their images."
     )
 
 

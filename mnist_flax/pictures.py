@@ -22,7 +22,7 @@ import numpy as np
 from mnist_flax.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
 MNIST_SHAPE = (28, 28, 1)
 MAX_SIDE = 20_000  # pixels; read from the file's header, before anything is decoded
@@ -62,22 +62,16 @@ def read_picture(
     if center:
         return _laid_out(_find_ink(pixels, path))[..., None]
     if pixels.shape[:2] != shape[:2]:
-        raise UserError(
-            f"{path}: the picture is {pixels.shape[1]} pixels wide and {pixels.shape[0]} high, the "
-            f"network takes {shape[1]} and {shape[0]}; "
-            + ("use --center=true to fit it" if shape == MNIST_SHAPE else "scale it to that size")
-        )
+        todo = "use --center=true to fit it" if shape == MNIST_SHAPE else "scale it to that size"
+        got = f"the picture is {pixels.shape[1]} pixels wide and {pixels.shape[0]} high"
+        raise UserError(f"{path}: {got}, the network takes {shape[1]} and {shape[0]}; {todo}")
     return pixels.reshape(shape)
 
 
 def read_pictures(
     paths: Sequence[str | Path], *, center: bool = True, shape: tuple[int, int, int] = MNIST_SHAPE
 ) -> np.ndarray:
-    """Reads N files as uint8 [N, H, W, C]; arguments and errors as in read_picture().
-
-    Raises:
-        UserError: At least one file cannot be used; a line for every such file.
-    """
+    """Reads N files as uint8 [N, H, W, C]; as read_picture(), with a line for every faulty file."""
     _check_shape(shape, center)
     images = np.zeros((len(paths), *shape), np.uint8)
     faults = []
@@ -93,10 +87,9 @@ def read_pictures(
 
 def _check_shape(shape: tuple[int, int, int], center: bool) -> None:
     if center and shape != MNIST_SHAPE:
-        raise UsageError(
-            "--center=true lays pictures out as MNIST does, 28x28x1, and this network takes "
-            f"{'x'.join(map(str, shape))}: use --center=false with pictures of that size"
-        )
+        takes = f"and this network takes {'x'.join(map(str, shape))}"
+        todo = "use --center=false with pictures of that size"
+        raise UsageError(f"--center=true makes pictures of 28x28x1, {takes}: {todo}")
 
 
 def _decode(path: Path, mode: str) -> np.ndarray:
@@ -108,12 +101,8 @@ def _decode(path: Path, mode: str) -> np.ndarray:
             pixels = np.asarray(_opaque(ImageOps.exif_transpose(image), mode))
     except PictureError as error:
         raise UserError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: a directory; give the picture files in it") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+        raise UserError(f"{path}: {error.strerror}; give a PNG or JPEG file") from error
     if pixels.min() == pixels.max():
         raise UserError(f"{path}: the picture is empty: all pixels are alike; give one with ink")
     return pixels
@@ -124,38 +113,42 @@ class PictureError(ValueError):
 
 
 @contextlib.contextmanager
-def opened(file: BinaryIO) -> Iterator[Image.Image]:
-    """Opens a PNG or JPEG picture; raises PictureError, also for what decoding it raises inside."""
+def opened(file: BinaryIO, *, verify: bool = True) -> Iterator[ImageFile.ImageFile]:
+    """Opens a PNG or JPEG picture. Raises PictureError, also for what decoding it raises then.
+
+    With `verify` the checksums of a PNG's pixels are tried, which decoding passes over.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if not file.read(1):
         raise PictureError("the file is empty; give a PNG or JPEG file")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large pictures and of odd metadata; the limits here are our own.
-            warnings.simplefilter("ignore")
-            # Pillow's forty other decoders are not let near a stranger's bytes.
-            with Image.open(file, formats=("PNG", "JPEG")) as image:
-                _check_size(image.width, image.height)
-                image.verify()  # the checksums of a PNG's pixels, which decoding passes over
-            with Image.open(file, formats=("PNG", "JPEG")) as image:
+            warnings.simplefilter("ignore")  # of large pictures: the limits here are our own
+            if verify:
+                with _open(file) as image:
+                    image.verify()
+            with _open(file) as image:
                 yield image
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
         raise PictureError(_TOO_LARGE) from error
     except UnidentifiedImageError as error:
-        raise PictureError("no PNG or JPEG picture, or damaged; save it anew as one") from error
+        raise PictureError("no PNG or JPEG picture, or damaged; save it as one") from error
     except Exception as error:  # of a dozen types, by decoder and by kind of damage
-        reason = " ".join(str(error).split())[:80]
-        raise PictureError(
-            f"the picture is damaged or cut short ({reason}); save or copy it anew"
-        ) from error
+        reason = f"damaged or cut short ({' '.join(str(error).split())[:80]})"
+        raise PictureError(f"the picture is {reason}; save or copy it anew") from error
 
 
-def _check_size(width: int, height: int) -> None:
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise PictureError(f"{width}x{height} pixels: {_TOO_LARGE}")
+def _open(file: BinaryIO) -> ImageFile.ImageFile:
+    from PIL import Image
+
+    # Pillow's forty other decoders are not let near a stranger's bytes.
+    image = Image.open(file, formats=("PNG", "JPEG"))
+    if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
+        raise PictureError(f"{image.width}x{image.height} pixels: {_TOO_LARGE}")
+    return image
 
 
 def _opaque(image: Image.Image, mode: str) -> Image.Image:

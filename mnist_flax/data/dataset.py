@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import repr as short_repr
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
 LARGEST = 4 * 2**30  # bytes of pictures that one split may take
-EXAMPLES = "'train', 'train[5000:]', 'train[10%:90%]' or 'train[:100]+test[50%:]'"
+EXAMPLES = "for example 'train', 'train[5000:]', 'train[10%:90%]' or 'train[:100]+test[50%:]'"
 
 _PART = re.compile(r"([\w-]+)(?:\[([^\[\]]*)\])?")
 _NUMBER = r"\d+(?:_\d+)*"  # as Python writes them: 60_000
@@ -84,23 +85,18 @@ def parse_split(expression: str, field: str = "split") -> tuple[Part, ...]:
     Raises UsageError, naming `field`, when the expression is not one.
     """
     if not isinstance(expression, str):  # a config's placeholder takes None
-        raise UsageError(f"{field}={expression!r}: must be text. Write for example {EXAMPLES}.")
+        raise UsageError(f"{field}={short_repr(expression)}: must be text. Write {EXAMPLES}.")
     try:
         return tuple(_parse_part(part) for part in re.split(r"\s*\+\s*", expression))
     except ValueError as error:
-        message = f"{field}={_quoted(expression)}: {error}. Write for example {EXAMPLES}."
+        message = f"{field}={short_repr(expression)}: {error}. Write {EXAMPLES}."
         raise UsageError(message) from None
-
-
-def _quoted(text: str) -> str:
-    quoted = repr(text)
-    return quoted if len(quoted) <= 40 else f"{quoted[:38]}…{quoted[0]}"
 
 
 def _parse_part(text: str) -> Part:
     match = _PART.fullmatch(text)
     if match is None:
-        raise ValueError(f"{_quoted(text)} is not a split's name with an optional [from:to]")
+        raise ValueError(f"{short_repr(text)} is not a split's name with an optional [from:to]")
     name, selector = match.groups()
     if selector is None:
         return Part(name, None, None, False)
@@ -109,9 +105,9 @@ def _parse_part(text: str) -> Part:
     bounds = [_BOUND.fullmatch(bound) for bound in selector.split(":")]
     start, stop = bounds if len(bounds) == 2 else (None, None)
     if start is None or stop is None or not (start[0] or stop[0]):
-        raise ValueError(f"{_quoted(text)} is not [from:to] in whole numbers or percent")
+        raise ValueError(f"{short_repr(text)} is not [from:to] in whole numbers or percent")
     if max(len(start[0]), len(stop[0])) > _LONGEST_BOUND:
-        raise ValueError(f"{_quoted(text)} has a number of more than {_LONGEST_BOUND} characters")
+        raise ValueError(f"{short_repr(text)} has a number longer than {_LONGEST_BOUND} characters")
     percent = "%" in selector
     # TFDS reads [100:50%] as [100%:50%]; nobody means that.
     if percent and (start[1] or stop[1]):
@@ -147,15 +143,14 @@ def resolve_split(
         return ranges
     except ValueError as error:
         there = ", ".join(f"{name} ({size:,} images)" for name, size in sizes.items())
-        todo = f"There is: {there}. Write for example {EXAMPLES}."
-        message = f"{field}={_quoted(expression)}: {error}. {todo}"
+        message = f"{field}={short_repr(expression)}: {error}. There is: {there}. Write {EXAMPLES}."
         kind = BeyondSplitError if isinstance(error, _BeyondError) else UsageError
         raise kind(message) from None
 
 
 def _resolve_part(part: Part, sizes: Mapping[str, int]) -> tuple[str, int, int]:
     if part.split not in sizes:
-        raise ValueError(f"there is no split {_quoted(part.split)}")
+        raise ValueError(f"there is no split {short_repr(part.split)}")
     size = sizes[part.split]
     start = 0 if part.start is None else _absolute(part.start, part.percent, size)
     stop = size if part.stop is None else _absolute(part.stop, part.percent, size)
@@ -232,8 +227,8 @@ def _check(raw: Raw) -> None:
         if images.size == 0:
             raise UserError(f"{where}: no images, shape {list(images.shape)}.")
         if images.shape[1:] != (shape or images.shape[1:]):
-            got = f"pictures of {images.shape[1:]}, before it of {shape}"
-            raise UserError(f"{where}: {got}. Make them all alike.")
+            got = f"pictures of {images.shape[1:]}, before it of {shape}. Make all alike."
+            raise UserError(f"{where}: {got}")
         shape = images.shape[1:]
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
         if len(wrong):

@@ -15,7 +15,7 @@ from mnist_flax.errors import UserError
 from mnist_flax.pictures import PictureError, opened
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _LITTER = ("thumbs.db", "desktop.ini")  # what Windows leaves; names with a dot are hidden anyway
@@ -123,7 +123,7 @@ def read_picture(path: Path) -> np.ndarray:
         raise UserError(f"{path} cannot be read: {error.strerror}. Check the file.") from None
 
 
-def pixels(image: "Image.Image", *, upright: bool = False) -> np.ndarray:
+def pixels(file: "ImageFile.ImageFile", *, upright: bool = False) -> np.ndarray:
     """Returns a picture as uint8 [H, W, 1] when grey or black-and-white (0, 255), else [H, W, 3].
 
     A palette is resolved to colour. An alpha channel is dropped where it is opaque all over;
@@ -132,9 +132,10 @@ def pixels(image: "Image.Image", *, upright: bool = False) -> np.ndarray:
     """
     from PIL import ImageOps
 
+    image: Image.Image = file
     mode = image.mode
     # Pillow cuts 16-bit colour to 8 bits without a word; only the decoder's name tells.
-    if mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile):
+    if mode.startswith("I") or any(";16" in str(tile.args) for tile in file.tile):
         raise PictureError("it has 16 bits a channel; save it with 8")
     if upright:
         ImageOps.exif_transpose(image, in_place=True)
@@ -153,11 +154,11 @@ def pixels(image: "Image.Image", *, upright: bool = False) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Returns the bytes of a PNG or JPEG picture as uint8 [H, W, C], as they lie there.
+    """Returns the bytes of a PNG or JPEG picture as uint8 [H, W, C], as they lie in a record file.
 
-    Raises PictureError, a ValueError, for anything that is no such picture.
+    Such files have checksums of their own. Raises PictureError, a ValueError, for other bytes.
     """
-    with opened(io.BytesIO(data)) as image:
+    with opened(io.BytesIO(data), verify=False) as image:
         return pixels(image)
 
 
