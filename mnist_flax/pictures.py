@@ -26,15 +26,12 @@ if TYPE_CHECKING:
 
 MNIST_SHAPE = (28, 28, 1)
 MAX_SIDE = 20_000  # pixels; read from the file's header, before anything is decoded
-MAX_PIXELS = 50_000_000  # take up to 500 MB while they are decoded, transparent ones 1 GB
+MAX_PIXELS = 50_000_000  # take 500 MB to decode; transparent or of 16 bits up to 1 GB
+_LIMITS = f"{MAX_SIDE:,} pixels a side and {MAX_PIXELS // 1_000_000} megapixels"
+_TOO_LARGE = f"the picture is too large; at most {_LIMITS} are read: scale it down"
 
 _BOX = 20  # longer side of the ink in an MNIST picture
 _WORKING_SIDE = 640  # a larger picture is averaged down to this before its ink is looked for
-
-_TOO_LARGE = (
-    f"the picture is too large; at most {MAX_SIDE:,} pixels a side and "
-    f"{MAX_PIXELS // 1_000_000} megapixels are read: scale it down"
-)
 
 
 def read_picture(
@@ -52,9 +49,8 @@ def read_picture(
             ink 255 on a ground of 0. False takes a picture of the network's size as it is.
         shape: The network's input [H, W, C]; center=True is for 28×28×1 only.
 
-    Raises:
-        UsageError: center=True with another shape.
-        UserError: The file cannot be used; one line with its path, what is wrong and what to do.
+    Raises UserError, one line with the path, what is wrong and what to do, for an unfit file;
+    UsageError for center=True with another shape.
     """
     _check_shape(shape, center)
     path = Path(path)
@@ -114,10 +110,7 @@ class PictureError(ValueError):
 
 @contextlib.contextmanager
 def opened(file: BinaryIO, *, verify: bool = True) -> Iterator[ImageFile.ImageFile]:
-    """Opens a PNG or JPEG picture. Raises PictureError, also for what decoding it raises then.
-
-    With `verify` the checksums of a PNG's pixels are tried, which decoding passes over.
-    """
+    """Opens a PNG or JPEG picture; raises PictureError, also for what decoding it inside raises."""
     from PIL import Image, UnidentifiedImageError
 
     if not file.read(1):
@@ -125,7 +118,7 @@ def opened(file: BinaryIO, *, verify: bool = True) -> Iterator[ImageFile.ImageFi
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: the limits here are our own
-            if verify:
+            if verify:  # the checksums of a PNG's pixels, which decoding passes over
                 with _open(file) as image:
                     image.verify()
             with _open(file) as image:
@@ -156,7 +149,10 @@ def _opaque(image: Image.Image, mode: str) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
-        image = Image.fromarray((np.asarray(image, np.float32) / 257).round().astype(np.uint8))
+        deep = np.asarray(image)
+        shown = deep != image.info.get("transparency")  # one value; None is unlike any
+        pair = (deep / np.float32(257)).round().astype(np.uint8), shown * np.uint8(255)
+        image = Image.fromarray(np.stack(pair, -1))
     if not image.has_transparency_data:
         return image.convert(mode)
     image = image.convert("RGBA")

@@ -28,6 +28,11 @@ def drawing(ground=255, ink=0, mode="L", size=(200, 150)):
     return image
 
 
+def transparent(image, value):
+    image.info["transparency"] = value
+    return image
+
+
 def saved(image, path: Path, **options) -> Path:
     image.save(path, **options)
     return path
@@ -120,8 +125,19 @@ def test_exif_orientation_is_applied(tmp_path):
         drawing(mode="LA", ground=(0, 0), ink=(255, 255)),
         Image.fromarray(np.asarray(drawing(), np.uint16) * 257),
         drawing(ground=0, ink=255),
+        transparent(Image.fromarray(np.asarray(drawing(255, 254), np.uint16) * 257), 255 * 257),
     ],
-    ids=["1", "RGB", "P", "black on nothing", "white on nothing", "LA", "16 bit", "inverted"],
+    ids=[
+        "1",
+        "RGB",
+        "P",
+        "black on nothing",
+        "white on nothing",
+        "LA",
+        "16 bit",
+        "inverted",
+        "16 bit on nothing",
+    ],
 )
 def test_every_kind_of_png_gives_the_same(image, tmp_path):
     expected = read_picture(saved(drawing(), tmp_path / "expected.png"))
@@ -194,12 +210,12 @@ def png_header(width, height):
     ("content", "message"),
     [
         (lambda path: b"", "the file is empty; give a PNG or JPEG file"),
-        (lambda path: b"digits: 3, 4\n", "not a picture; give a PNG or JPEG file"),
+        (lambda path: b"digits: 3, 4\n", "no PNG or JPEG picture, or damaged; save it as one"),
         (lambda path: saved(drawing(), path).read_bytes()[:300], "damaged or cut short ("),
         (lambda path: png_header(8000, 8000), "8000x8000 pixels: the picture is too large; at"),
         (lambda path: png_header(20001, 2), "20001x2 pixels: the picture is too large; at most"),
         (lambda path: png_header(60000, 60000), "the picture is too large; at most 20,000 pixels"),
-        (lambda path: b"P5 2 1 255 ab", "a PPM file; only PNG and JPEG are read: convert it"),
+        (lambda path: b"P5 2 1 255 ab", "no PNG or JPEG picture, or damaged; save it as one"),
         (lambda path: saved(Image.new("L", (9, 9), 7), path).read_bytes(), "are alike; give one"),
     ],
     ids=["empty", "text", "cut", "50 megapixels", "side", "bomb", "format", "uniform"],
@@ -235,8 +251,8 @@ def test_read_pictures_lists_every_fault_at_once(tmp_path):
     with pytest.raises(UserError) as caught:
         read_pictures([tmp_path / "missing.png", good, tmp_path])
     assert str(caught.value).splitlines() == [
-        f"{tmp_path / 'missing.png'}: there is no such file; check the path",
-        f"{tmp_path}: a directory; give the picture files in it",
+        f"{tmp_path / 'missing.png'}: No such file or directory; give a PNG or JPEG file",
+        f"{tmp_path}: Is a directory; give a PNG or JPEG file",
     ]
 
 
