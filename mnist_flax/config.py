@@ -4,6 +4,7 @@ A recipe in configs/ starts from default_config() and changes the few fields tha
 and no files here, and nothing heavy is imported: `launch.py --help` reads this module.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -166,22 +167,24 @@ def is_harmless(field: str, config: ConfigDict) -> bool:
     return field in _HARMLESS
 
 
-def validate(config: ConfigDict, others: Iterable[Callable[[], object]] = ()) -> None:
+def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]] = ()) -> None:
     """Checks every field's value; names every fault at once.
 
     Args:
-      config: a whole config, after overrides.
+      config: a whole config, after overrides or as it was read from a file.
       others: further checks, each raising UsageError: those of modules that this one may not
-        import (models, optim, data).
+        import (models, optim, data). They are given the config with defaults in place of values of
+        a wrong type, which are told already.
 
     Raises:
       UsageError: one line a fault.
     """
     require_fields(config)
-    faults = _faults(config)
+    config, faults = _typed(config)
+    faults += _faults(config)
     for check in others:
         try:
-            check()
+            check(config)
         except UsageError as error:
             faults.append(str(error))
     if faults:
@@ -205,6 +208,39 @@ def missing_fields(config: ConfigDict) -> list[str]:
     """Returns what a config lacks of default_config(), parameters of augmentations aside."""
     needed = {name for name in flatten(default_config()) if not name.startswith("augment.random_")}
     return sorted(needed - flatten(config).keys())
+
+
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LOOKED_UP = ("model.name", "optimizer.name", "schedule.name")
+
+
+def _typed(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
+    """Returns the config with defaults for values of a wrong type, and a line for each of them.
+
+    A ConfigDict checks types where it is set, but not those of a config.json that was edited. The
+    names of models, optimizers and schedules are left to those who look them up; None to _faults.
+    """
+    typed, values, faults = config.copy_and_resolve_references(), flatten(config), []
+    for field, default in flatten(default_config()).items():
+        section, _, leaf = field.rpartition(".")
+        value = values.get(field)
+        if value is None or field in _LOOKED_UP:
+            continue
+        known = _section(default_config(), section)
+        want = known.get_type(leaf)
+        fits = (int, float) if want is float else list if want is tuple else want
+        if isinstance(value, fits) and isinstance(value, bool) <= (want is bool):
+            continue
+        faults.append(f"config.{field}={value!r}: must be {_TYPES.get(want, 'a list of names')}.")
+        with typed.ignore_type():
+            _section(typed, section)[leaf] = tuple(default) if want is tuple else default
+    return typed, faults
+
+
+def _section(config: ConfigDict, path: str) -> ConfigDict:
+    return functools.reduce(
+        lambda section, name: section[name], path.split(".") if path else [], config
+    )
 
 
 def _faults(config: ConfigDict) -> list[str]:

@@ -1,5 +1,6 @@
 """A trained network out of a workdir, for whatever uses it without training it."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
             config.data.update(name=trained_on["name"], train_split="train", eval_split="test")
         _refuse_other_splits(config, overrides)
         config, _ = overridden(config, overrides)
-        validate(config, others=(lambda: data.check(config.data),))
+        validate(config, others=(lambda c: data.check(c.data),))
         model = create_model(config.model, len(trained_on["class_names"]))
         optimizer = create_optimizer(
             config.optimizer, optax.constant_schedule(0.0), config.clip_by_global_norm
@@ -98,13 +99,33 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
             f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only "
             "config.data.* (resplit aside) and config.batch_size may be overridden."
         )
-    config = ConfigDict(read_config(workdir)["config"])
+    try:
+        config = ConfigDict(read_config(workdir)["config"])
+    except ValueError as error:  # a field's name with a dot in it
+        raise UserError(f"{workdir}/config.json: {error}. Name another --workdir.") from error
     if lacking := missing_fields(config):
+        more = f" and {len(lacking) - 3} more fields" if len(lacking) > 3 else ""
         raise UserError(
-            f"--workdir={workdir}: its config.json lacks {', '.join(lacking)}; another version of "
-            "this package wrote it, and its checkpoints do not fit. Train afresh."
+            f"--workdir={workdir}: its config.json lacks {', '.join(lacking[:3])}{more}; another "
+            "version of this package wrote it, and its checkpoints do not fit. Train afresh."
         )
+    _refuse_modules_inside(workdir, config)
     return config
+
+
+def _refuse_modules_inside(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError if the config names Python in the workdir: opening a run executes nothing.
+
+    A network of the user's own lies where the user works, or beside the recipe.
+    """
+    for section in ("model", "optimizer", "schedule"):
+        module, colon, _ = str(config[section].name).partition(":")
+        inside = (Path(entry, *module.split(".")).resolve() for entry in sys.path)
+        if colon and any(path.is_relative_to(workdir.resolve()) for path in inside):
+            raise UserError(
+                f"{workdir}/config.json: {section}.name={config[section].name!r} is Python in the "
+                "workdir, which is not executed. Move it to the folder that you work in."
+            )
 
 
 def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> None:

@@ -27,6 +27,8 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
       UsageError: no such name, module or attribute; or a module that fails while it is imported,
         with the line where it does.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{field}={name!r}: must be a name, such as {min(table)!r}.")
     path = table.get(name, name)
     module_name, colon, attribute = path.partition(":")
     if not (module_name and colon and attribute) or module_name.startswith("."):

@@ -11,7 +11,7 @@ from mnist_flax.data.dataset import Dataset
 from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
 from mnist_flax.state import TrainState
-from mnist_flax.workdir import read_rows, truncate_rows, write_config
+from mnist_flax.workdir import METRICS_FILE, read_rows, truncate_rows, write_config
 from mnist_flax.writers import Writer
 
 
@@ -136,8 +136,14 @@ def evaluated_accuracy(workdir: Path, step: int) -> float | None:
     The file knows better than the save: a save made by a signal in the middle of an evaluation is
     not written again when a later process completes that evaluation.
     """
-    rows = [r for r in read_rows(workdir) if r.get("split") == "eval" and r.get("step") == step]
-    return rows[-1]["accuracy"] if rows else None
+    rows = [r for r in read_rows(workdir) if r.get("split") == "eval" and r["step"] == step]
+    accuracy = rows[-1].get("accuracy") if rows else None
+    if rows and not isinstance(accuracy, float | int):
+        raise UserError(
+            f"{workdir / METRICS_FILE}: the evaluation of step {step} has no accuracy. "
+            "Mend or remove its line."
+        )
+    return accuracy
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

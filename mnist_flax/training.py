@@ -115,15 +115,15 @@ def train(
 
 def check(config: ConfigDict) -> None:
     """Raises UsageError with every fault of a config, before any data is loaded."""
-    steps = config.num_steps or 1_000_000  # the real number of an epoch's steps needs the data
+    # A million steps stand for those of epochs, whose number needs the data.
     validate(
         config,
         others=(
-            lambda: create_model(config.model, num_classes=10),
-            lambda: create_schedule(config.schedule, config.optimizer.learning_rate, steps),
-            lambda: create_optimizer(config.optimizer, optax.constant_schedule(0.0)),
-            lambda: create_augment(config.augment),
-            lambda: data.check(config.data),
+            lambda c: create_model(c.model, num_classes=10),
+            lambda c: create_schedule(c.schedule, c.optimizer.learning_rate, c.num_steps or 10**6),
+            lambda c: create_optimizer(c.optimizer, optax.constant_schedule(0.0)),
+            lambda c: create_augment(c.augment),
+            lambda c: data.check(c.data),
         ),
     )
 

@@ -84,12 +84,13 @@ def read_config(workdir: Path) -> dict[str, Any]:
             f"{path}: not found, so no run was started in --workdir={workdir}. "
             "Train first, or name its folder with --workdir=…"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: cannot be read ({_reason(error)}). The config is also in every checkpoint."
+            f"{path}: cannot be read ({_reason(error)}). Train again, or put back the config, "
+            "which is in every checkpoint, too."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise UserError(f"{path}: holds no config. It was not written by this program.")
+        raise UserError(f"{path}: holds no config of a run. Name another --workdir.")
     return content
 
 
@@ -116,7 +117,7 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
     """Returns the rows of metrics.jsonl, without a last line that a crash cut short.
 
     Raises:
-      UserError: a line before the last is no JSON object.
+      UserError: a line before the last is no JSON object with a whole number as its step.
     """
     path = workdir / METRICS_FILE
     if not path.exists():
@@ -128,16 +129,18 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is partial
         row = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: is no JSON object. Mend or remove the line.")
+        if not isinstance(row.get("step"), int):
+            raise UserError(f"{path}, line {number}: has no step. Mend or remove the line.")
         rows.append(row)
     return rows
 
 
 def truncate_rows(workdir: Path, step: int) -> None:
     """Drops the rows after a step, which a run that is resumed there will write again."""
-    rows = [row for row in read_rows(workdir) if row.get("step", 0) <= step]
+    rows = [row for row in read_rows(workdir) if row["step"] <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(workdir / METRICS_FILE, text)

@@ -205,10 +205,10 @@ def test_the_last_allowed_value(field: str, value: int) -> None:
 
 
 def test_every_fault_at_once() -> None:
-    def refuse() -> None:
+    def refuse(_config: ConfigDict) -> None:
         raise UsageError("config.model.name='x': unknown.")
 
-    def accept() -> None:
+    def accept(_config: ConfigDict) -> None:
         pass
 
     config = recipe(seed=-1, batch_size=0, num_epochs=0, **{"optimizer.learning_rate": -1.0})
@@ -222,4 +222,4 @@ def test_every_fault_at_once() -> None:
 
 def test_a_mistake_of_ours_in_a_check_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
-        validate(recipe(), others=[lambda: 1 // 0])
+        validate(recipe(), others=[lambda config: 1 // 0])

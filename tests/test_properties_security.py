@@ -167,7 +167,6 @@ def test_every_file_of_a_tfds_directory(
     assert refused >= 4  # two files of records, dataset_info.json, features.json
 
 
-@pytest.mark.xfail(reason="TFDS imports the module that features.json names", strict=True)
 def test_a_tfds_directory_imports_no_module(
     tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +183,6 @@ def test_a_tfds_directory_imports_no_module(
     assert not marker.exists()
 
 
-@pytest.mark.xfail(reason="inference.py imports the module that config.json names", strict=True)
 def test_a_workdir_imports_no_module_out_of_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

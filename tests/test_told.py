@@ -207,11 +207,6 @@ DAMAGED_TEXTS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.xfail(
-    raises=(RecursionError, TypeError, KeyError, ValueError),
-    reason="to be mended in workdir.py, resume.py, inference.py, data/tfds_source.py",
-    strict=True,
-)
 @pytest.mark.parametrize("kind", DAMAGED_TEXTS)
 def test_texts_that_are_json_and_yet_not_ours(tmp_path: Path, kind: str) -> None:
     name, text, reader = DAMAGED_TEXTS[kind]

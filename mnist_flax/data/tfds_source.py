@@ -82,16 +82,44 @@ def _root(data_dir: Path) -> Path:
 
 
 def _read_info(directory: Path) -> dict[str, Any]:
+    info = _read_json(directory / _INFO)
+    formats = [info.get("fileFormat", "tfrecord"), *_list(info.get("alternativeFileFormats", []))]
+    if not all(isinstance(name, str) for name in formats):
+        raise UserError(f"{directory / _INFO}: names no file format. Delete it or prepare it anew.")
+    return info
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((directory / _INFO).read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory / _INFO} cannot be read: {error}.") from None
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = str(error)[:160]
+        raise UserError(f"{path} cannot be read: {reason}. Delete it or prepare it anew.") from None
+
+
+def _refuse_foreign_classes(path: Path, features: Any) -> None:
+    """Raises UserError for features of other packages: TFDS would import, so execute, them."""
+    for key, value in features.items() if isinstance(features, dict) else ():
+        name = str(value)
+        if key == "pythonClassName" and not name.startswith("tensorflow_datasets.core.features."):
+            raise UserError(
+                f"{path}: {name[:80]!r} is no feature of TFDS's own, and is not imported. "
+                "Prepare the data with features of TFDS."
+            )
+        for inner in _list(value):
+            _refuse_foreign_classes(path, inner)
 
 
 def _read_version(directory: Path) -> Raw:
     import tensorflow_datasets as tfds
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 
+    features_file = directory / "features.json"
+    _refuse_foreign_classes(features_file, _read_json(features_file))
     try:
         builder = tfds.builder_from_directory(directory)
         features = builder.info.features
