@@ -315,7 +315,7 @@ def no_label(directory: Path) -> None:
         (truncate, "cannot be read: .*64KB.* Delete it"),
         (forget_features, "cannot be read: .*Delete it"),
         (break_info, "dataset_info.json cannot be read"),
-        (other_shape, r"image 0 is \(4, 5, 1\), features.json says \(9, 5, 1\)"),
+        (other_shape, r"picture 0 is \[4, 5, 1\], not \[9, 5, 1\]"),
         (no_label, "want an `image` of uint8 and fixed size and a whole number `label`, got"),
     ],
 )

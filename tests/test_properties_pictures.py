@@ -193,7 +193,7 @@ def test_a_bomb_costs_nothing(tmp_path: Path, data: bytes) -> None:
 
 def test_a_bomb_in_a_record_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="too large"):  # was Pillow's own, which nobody catches
-        folder.decode(png(60_000, 60_000, 8, 0, b""))
+        folder.decode([png(60_000, 60_000, 8, 0, b"")], np.zeros((1, 2, 2, 1), np.uint8))
 
 
 def test_a_folder_of_photographs_is_refused_before_memory_is(
