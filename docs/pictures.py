@@ -1,13 +1,16 @@
-"""Draws the pictures of docs/TOUR.md from the project's own functions and a finished run.
+"""Draws the pictures of docs/TOUR.md and docs/PERFORMANCE.md.
 
-    python docs/pictures.py --workdir=runs/reproduce/tutorial-0
+    python docs/pictures.py --workdir=runs/reproduce/tutorial-0     a finished run of the tutorial
+    python docs/pictures.py --times=FILE,FILE                       what time_to_accuracy.py wrote
 
 Needs matplotlib: pip install -e '.[benchmarks]'.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,14 +30,46 @@ TITLES = ("as it is", "down", "up", "right", "left", "flipped")
 
 
 def main() -> None:
-    """Draws all of them."""
+    """Draws what there is something to draw from."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--workdir", type=Path, required=True, help="a run of configs/tutorial.py")
+    parser.add_argument("--workdir", type=Path, help="a run of configs/tutorial.py")
+    parser.add_argument("--times", default="", help="JSON files, with commas between them")
     arguments = parser.parse_args()
+    if arguments.times:
+        draw_times([json.loads(Path(name).read_text()) for name in arguments.times.split(",")])
+    if arguments.workdir:
+        draw_tour(arguments.workdir)
+
+
+def draw_tour(workdir: Path) -> None:
+    """Those of docs/TOUR.md."""
     digits = read_sample().splits["test"].images
     draw_extended(digits[[22, 47, 34]])
     draw_random(digits[34])
-    draw_layers(arguments.workdir, digits[47])
+    draw_layers(workdir, digits[47])
+
+
+def draw_times(measured: list[dict[str, Any]]) -> None:
+    """Test accuracy over seconds from Enter: a dot for each seed, a line for each peer's run."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    for result in measured:
+        runs = result["runs"]
+        seconds = [sum(run["parts"].values()) for run in runs]
+        axes.scatter(
+            seconds,
+            [100 * run["accuracy"] for run in runs],
+            s=14,
+            label=Path(result["config"]).stem,
+        )
+    peers = [run.get("torch_history") for result in measured for run in result["runs"]]
+    for number, history in enumerate(filter(None, peers)):
+        _, accuracies, seconds = zip(*history, strict=True)
+        label = "PyTorch's example, an epoch a dot" if number == 0 else None
+        axes.plot(seconds, [100 * a for a in accuracies], "k.-", linewidth=0.8, label=label)
+    axes.set(xlabel="seconds from Enter", ylabel="test accuracy, %", xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    _save(figure, "time_to_accuracy.png")
 
 
 def draw_extended(images: np.ndarray) -> None:

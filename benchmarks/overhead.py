@@ -1,0 +1,139 @@
+"""What the loop costs beside its steps: the same steps with a run around them, and without.
+
+    python benchmarks/overhead.py --data_dir=FOLDER --output=FILE
+    python benchmarks/overhead.py --only=lenet --quick
+
+`loop` is what a user waits for between two evaluations: chunks, rows on the console's bar and in
+metrics.jsonl, the order and the row of an epoch, the checks for NaN, and two checkpoints a round:
+one that is due, and the best. `bare` is one compiled chunk of as many
+steps. They take turns, on one state that goes on from each to the other; the seconds that
+evaluations take are left out. The share is loop / bare - 1.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import machine
+from throughput import RECIPES, Recipe, load_recipe, make_recipe
+
+from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.compilation import Programs, compile_programs
+from mnist_flax.errors import UserError
+from mnist_flax.loop import Run, Standing, run_loop
+from mnist_flax.optim import create_schedule
+from mnist_flax.programs import num_train_examples
+from mnist_flax.state import TrainState
+from mnist_flax.timetable import Timetable
+from mnist_flax.writers import Console, Writer
+
+ONLY = "lenet,tutorial"
+
+
+class Terminal(io.StringIO):
+    """A stream on which the console draws its bar."""
+
+    def isatty(self) -> bool:
+        """Returns True."""
+        return True
+
+
+def main() -> int:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default=ONLY, help=f"of {', '.join(RECIPES)}; default: {ONLY}")
+    parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
+    arguments = machine.parse(parser, steps=600)
+    names = machine.choose(parser, arguments.only, RECIPES)
+    results: dict[str, Any] = {"conditions": machine.conditions()}
+    results |= {"rounds": arguments.rounds, "steps": arguments.steps, "recipes": {}}
+    machine.print_conditions(results["conditions"])
+    try:
+        for name in names:
+            recipe = make_recipe(*load_recipe(name, arguments.data_dir))
+            results["recipes"][name] = _measure(recipe, arguments)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_status
+    _show(results)
+    machine.write(results, arguments.output)
+    return 0
+
+
+def _measure(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    state = recipe.new_state()
+    programs = compile_programs(
+        recipe.config, recipe.model, recipe.optimizer, state, recipe.dataset
+    )
+    order, steps = programs.epoch_order(0), jnp.int32(arguments.steps)
+
+    def bare() -> float:
+        nonlocal state
+        started = time.perf_counter()
+        state = programs.train_chunk(state, order, steps)
+        jax.block_until_ready(state)
+        return (time.perf_counter() - started) / arguments.steps
+
+    def loop() -> float:
+        nonlocal state
+        seconds, state = _run(recipe, programs, state, arguments.steps)
+        return seconds / arguments.steps
+
+    for warm_up in (loop, bare):  # last_batch is compiled when it is first called
+        warm_up()
+    taken = machine.interleave({"bare": bare, "loop": loop}, arguments.rounds)
+    return {**taken, "product": [machine.matrix_product()()]}
+
+
+def _run(
+    recipe: Recipe, programs: Programs, state: TrainState, steps: int
+) -> tuple[float, TrainState]:
+    """Returns the seconds of a run of so many steps, evaluations left out, and its state."""
+    config, dataset, step = recipe.config, recipe.dataset, int(state.step)
+    times = Timetable.from_config(config, num_train_examples(config, dataset))
+    times = dataclasses.replace(times, total_steps=step + steps)
+    rate = create_schedule(config.schedule, config.optimizer.learning_rate, times.total_steps)
+    at = Standing(step, False, False, step, True, None, None, row_step=step)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Console(Terminal()) as console,
+        contextlib.closing(
+            Checkpoints(Path(folder) / "checkpoints", keep=config.keep_checkpoints)
+        ) as checkpoints,
+    ):
+        writer = Writer(Path(folder), console, dataset.name)
+        run = Run(
+            config, dataset, times, rate, programs, checkpoints, writer, console, lambda: False
+        )
+        started = time.perf_counter()
+        state = run_loop(run, at, state)
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - started
+        rows = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
+        return seconds - sum(row["seconds"] for row in rows if row.get("split") == "eval"), state
+
+
+def _show(results: dict[str, Any]) -> None:
+    spread = functools.partial(machine.spread, scale=1e3)
+    rows = []
+    for name, taken in results["recipes"].items():
+        shares = [ratio - 1 for ratio in machine.ratios(taken["loop"], taken["bare"])]
+        pace = f"{taken['product'][0] / 1e9:,.0f}"
+        columns = spread(taken["bare"]), spread(taken["loop"])
+        rows.append((name, *columns, machine.spread(shares, ".1%"), pace))
+    head = ("", "bare, ms/step", "loop, ms/step", "loop / bare - 1", "GFLOP/s")
+    machine.print_table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
