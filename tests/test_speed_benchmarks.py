@@ -1,5 +1,6 @@
 """The speed benchmarks: what they count, read and time; never how fast anything is."""
 
+import argparse
 import importlib
 import json
 import subprocess
@@ -19,6 +20,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 from tiny import TinyNet
 
+from mnist_flax.data import load
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.errors import UserError
 from mnist_flax.models import create_model
@@ -244,3 +246,16 @@ def test_wrong_flags(script: str, flags: list[str], message: str) -> None:
     done = run(script, *flags)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_the_loops_overhead_is_of_the_same_steps(
+    on_path: None, digits: Path, tiny_config: ConfigDict
+) -> None:
+    overhead = importlib.import_module("overhead")
+    throughput = importlib.import_module("throughput")
+    recipe = throughput.make_recipe(tiny_config, load(tiny_config.data))
+    taken = overhead._measure(recipe, argparse.Namespace(steps=17, rounds=2))
+    assert len(taken["bare"]) == len(taken["loop"]) == 2
+    assert min(taken["bare"]) > 0
+    # 34 steps each to warm up and in two rounds, on one state: the loop's rows and saves besides.
+    assert min(taken["loop"]) > min(taken["bare"])
