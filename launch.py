@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     sys.path.append(str(Path.cwd()))  # where 'package.module:attribute' of a config may lie
     try:
         files = _parse(argv)
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each of its steps
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps
         return {"train": _train, "eval": _evaluate, "predict": _predict}[FLAGS.mode](files)
     except UserError as error:
         _say(f"Error: {error}")

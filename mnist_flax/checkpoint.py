@@ -12,6 +12,7 @@ of both: Orbax itself believes a flipped bit in the tensors.
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,7 @@ def _manager(directory: Path, keep: int, read_only: bool) -> ocp.CheckpointManag
         max_to_keep=None if read_only else keep,
         enable_async_checkpointing=False,
         read_only=read_only,
+        cleanup_tmp_directories=not read_only,  # what a killed save has left
     )
     return ocp.CheckpointManager(directory, options=options)
 
@@ -265,4 +267,7 @@ def _without_closed_loops(hook: Callable[[Any], object]) -> Callable[[Any], None
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
+    # TensorStore tells at length where it was, and the system's reason last.
+    if reason := re.search(r"\[OS error \d+: \w+ ([^\]]+)\]", text):
+        return reason[1]
     return text.splitlines()[0][:160]

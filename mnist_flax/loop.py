@@ -200,6 +200,7 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
         "config": run.config.to_dict(),
         "dataset": resume.describe(run.dataset),
         "environment": environment(),
+        "rows": run.writer.rows,
     }
     if at.improved:
         run.checkpoints.save(state, metadata, best=True)

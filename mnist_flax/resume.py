@@ -54,7 +54,10 @@ def restore_newest(
         ]
         return metadata | {"damaged": lines}, state
     if damaged:
-        raise damaged[0]
+        raise UserError(
+            f"--workdir={workdir}: all {len(damaged)} checkpoints are damaged; nothing was "
+            f"changed. Start afresh with --workdir={workdir}-new"
+        )
     return None
 
 
@@ -83,6 +86,12 @@ def _newest_metadata(
             f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
             f"Undo the change to go on, or start afresh with --workdir={workdir}-new"
         )
+    kept = sum(row["step"] <= metadata["step"] for row in read_rows(workdir))
+    if kept < metadata.get("rows", 0):
+        raise UserError(
+            f"{workdir}/metrics.jsonl holds {kept} of the {metadata['rows']} rows that it had at "
+            f"step {steps[-1]}. Put it back, or start afresh with --workdir={workdir}-new"
+        )
     return metadata | {"changed": {name: list(pair) for name, pair in changed.items()}}
 
 
@@ -96,7 +105,7 @@ def open_run(
     """Cuts metrics.jsonl to the save, writes config.json, and says what starts or goes on."""
     step = saved["step"] if saved else 0
     lost = bool(read_rows(workdir)) and saved is None
-    truncate_rows(workdir, step if saved else -1)
+    writer.rows = truncate_rows(workdir, step if saved else -1)
     write_config(
         workdir,
         {

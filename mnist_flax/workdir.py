@@ -58,11 +58,16 @@ def _reason(error: Exception) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Writes a file whole or not at all, whatever happens in between."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({_reason(error)}). Make room and start again."
+        ) from error
 
 
 def write_config(workdir: Path, config: dict[str, Any]) -> None:
@@ -132,15 +137,19 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: is no JSON object. Mend or remove the line.")
+            raise UserError(
+                f"{path}, line {number}: is no JSON object. Mend the line, or remove it "
+                "if it does not belong there."
+            )
         if not isinstance(row.get("step"), int):
-            raise UserError(f"{path}, line {number}: has no step. Mend or remove the line.")
+            raise UserError(f"{path}, line {number}: has no step. Mend the line.")
         rows.append(row)
     return rows
 
 
-def truncate_rows(workdir: Path, step: int) -> None:
-    """Drops the rows after a step, which a run that is resumed there will write again."""
+def truncate_rows(workdir: Path, step: int) -> int:
+    """Drops the rows after a step, which a resumed run will write again; counts the others."""
     rows = [row for row in read_rows(workdir) if row["step"] <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(workdir / METRICS_FILE, text)
+    return len(rows)

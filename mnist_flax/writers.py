@@ -104,17 +104,20 @@ class Writer:
         self._workdir = workdir
         self._console = console
         self._dataset = dataset
+        self.rows = 0  # in the file; counted from what it held when the run was opened
 
     def row(self, step: int, split: str, **values: float) -> None:
         """Writes a row of `split` 'train' or 'eval'."""
         row = {"step": step, "split": split, **values, "dataset": self._dataset}
         append_row(self._workdir, row)
+        self.rows += 1
         self._console.row(row)
 
     def event(self, step: int, event: str, message: str, **values: Any) -> None:
         """Writes a row of another kind (resumed, stopped, fallback, …) and says its message."""
         row = {"step": step, "event": event, "message": message, **values}
         append_row(self._workdir, row | {"dataset": self._dataset})
+        self.rows += 1
         self._console.say(message)
 
 

@@ -1,0 +1,80 @@
+"""Whatever breaks a run: it ends as if nothing had been, or refuses in a line and changes nothing.
+
+    python -m pytest -m slow tests/faults        every fault, and 200 kills at random moments
+
+FAULTS_REPORT=FILE has the table of what happened written there, besides.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("harms", "harness", "kills", "table")
+from harness import Bench, report  # noqa: E402
+from kills import every_file_operation, random_kills  # noqa: E402
+from table import FAULTS, SHORT  # noqa: E402
+
+Outcomes = dict[str, "Future[str]"]
+
+
+@pytest.fixture(scope="session")
+def bench(
+    digits: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Bench]:
+    bench = Bench(digits, tmp_path_factory.mktemp("faults"))
+    bench.prepare()
+    yield bench
+    told = {name: bench.told[name] for name in (*FAULTS, *bench.told) if name in bench.told}
+    table = report(told, bench.folder)
+    if request.config.option.markexpr == "slow":
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\n\n{table}")
+    if file := os.environ.get("FAULTS_REPORT"):
+        Path(file).write_text(table)
+
+
+@pytest.fixture(scope="session")
+def outcomes(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """What the faults that were asked for lead to; two at a time, for they start processes."""
+    calls = (getattr(item, "callspec", None) for item in request.session.items)
+    names = [call.params["fault"] for call in calls if call and "fault" in call.params]
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(bench.perform, FAULTS[name])
+            for name in dict.fromkeys(names)
+            if not FAULTS[name].obstacle()
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("fault", SHORT)
+def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
+    _meet(fault, outcomes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault(fault: str, bench: Bench, outcomes: Outcomes) -> None:
+    _meet(fault, outcomes)
+
+
+@pytest.mark.slow
+def test_200_kills_at_random_moments(bench: Bench) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        bench.told["kill -9: 200 times, at random moments"] = random_kills(bench, 200, pool)
+
+
+@pytest.mark.slow
+def test_a_kill_before_every_file_operation(bench: Bench) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        told = every_file_operation(bench, pool)
+        bench.told["kill -9: before every file operation of two saves and a resume"] = told
+
+
+def _meet(fault: str, outcomes: Outcomes) -> None:
+    if fault not in outcomes:
+        pytest.skip(FAULTS[fault].obstacle())
+    outcomes[fault].result()
