@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-import pytest
 from conftest import TESTS, events, launch_command, launch_environment, rows
 from ml_collections import ConfigDict
 from tiny import TinyNet
@@ -139,8 +138,8 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen) -> Non
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch, sent) -> None:
+def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch) -> None:
+    """SIGINT, at whatever step it comes; SIGTERM and kill -9 come at chosen moments in faults/."""
     more = (
         "--config.num_steps=6000",
         "--config.log_every_steps=500",
@@ -156,15 +155,12 @@ def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch, sent) -> N
         command, cwd=tmp_path, env=launch_environment(), stderr=subprocess.PIPE, text=True
     )
     _wait_for((cut / "checkpoints/latest/700").exists, process)
-    process.send_signal(sent)
+    process.send_signal(signal.SIGINT)
     started = time.monotonic()
     errors = process.communicate(timeout=60)[1]
-    if sent == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
-    else:
-        assert process.returncode == 128 + sent, errors
-        assert time.monotonic() - started < 20
-        assert "Go on with: python" in errors
+    assert process.returncode == 128 + signal.SIGINT, errors
+    assert time.monotonic() - started < 20
+    assert "Go on with: python" in errors
     assert max(row["step"] for row in rows(cut)) < 6000  # it was cut indeed
 
     again = launch(*_arguments(digits, cut, *more))

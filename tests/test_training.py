@@ -241,6 +241,19 @@ def test_parameters_that_are_no_numbers_are_never_saved(tiny_config, tmp_path) -
     assert not list((tmp_path / "checkpoints/latest").iterdir())
 
 
+def test_a_run_that_diverges_stops_in_that_chunk_and_keeps_its_good_save(
+    tiny_config, tmp_path
+) -> None:
+    tiny_config.optimizer = ConfigDict({"name": "tiny:spoil_late", "learning_rate": 0.01})
+    tiny_config.log_every_steps = tiny_config.eval_every_steps = 1000
+    told = r"NaN or infinity within steps 13 to 16, at learning rate 0.01. Last good save: step 12"
+    with pytest.raises(UserError, match=told):
+        train(tiny_config, tmp_path)
+    saved = restore(tmp_path, "latest", {}).state
+    assert int(saved.step) == 12
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved.params))
+
+
 def test_an_evaluation_that_is_no_number_stops_the_run(tiny_config, tmp_path) -> None:
     tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e38})
     tiny_config.num_steps = 1

@@ -88,6 +88,12 @@ def spoil(learning_rate: optax.Schedule) -> optax.GradientTransformation:
     return optax.scale(float("nan"))
 
 
+def spoil_late(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """SGD that turns every parameter into NaN in its 14th update."""
+    rates = optax.join_schedules([learning_rate, lambda step: float("nan")], [13])
+    return optax.sgd(rates)
+
+
 class DeadNet(nn.Module):
     """Logits behind a ReLU that lets none through: the loss stays at ln(num_classes)."""
 
