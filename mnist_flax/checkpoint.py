@@ -10,11 +10,13 @@ the newest saves (orbax issue 526). A save holds the state, and as JSON its meta
 of both: Orbax itself believes a flipped bit in the tensors.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,8 @@ class Checkpoints:
             state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
         )
         try:
-            manager.save(int(state.step), args=args, force=True)
+            with _silent_after_failure():
+                manager.save(int(state.step), args=args, force=True)
         except Exception as error:
             raise UserError(
                 f"{manager.directory}/{state.step}: the checkpoint could not be written "
@@ -152,12 +155,9 @@ class Checkpoints:
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         manager = self._best if step in self._listed(self._best) else self._latest
-        hook = sys.unraisablehook
-        sys.unraisablehook = _without_closed_loops(hook)
         try:
-            restored = manager.restore(step, args=args)
-            sys.unraisablehook = hook
-            return restored
+            with _silent_after_failure():
+                return manager.restore(step, args=args)
         except Exception as error:  # damage raises at least six types, from OSError to ValueError
             raise self._damaged(step, _first_line(error)) from error
 
@@ -251,18 +251,27 @@ def _json_digest(metadata: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
-def _without_closed_loops(hook: Callable[[Any], object]) -> Callable[[Any], None]:
-    """Returns a hook that drops what tensorstore's threads still have to say of a failed restore.
+@contextlib.contextmanager
+def _silent_after_failure() -> Iterator[None]:
+    """Drops what tensorstore's threads and asyncio still have to say of a save that failed.
 
-    When one array cannot be read, Orbax closes its event loop, and each array that is read after
-    that prints a traceback of its own before our message. They may come late: the hook stays.
+    When one array cannot be read or written, Orbax closes its event loop, and each array that is
+    done after that prints a traceback of its own beside our message. They may come late: where
+    something failed, the silence stays.
     """
+    hook = sys.unraisablehook
 
     def filtered(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
-    return filtered
+    sys.unraisablehook = filtered
+    try:
+        yield
+    except Exception:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+    sys.unraisablehook = hook
 
 
 def _first_line(error: Exception) -> str:
@@ -270,4 +279,6 @@ def _first_line(error: Exception) -> str:
     # TensorStore tells at length where it was, and the system's reason last.
     if reason := re.search(r"\[OS error \d+: \w+ ([^\]]+)\]", text):
         return reason[1]
+    if text.startswith("RESOURCE_EXHAUSTED"):
+        return "the disk is full"
     return text.splitlines()[0][:160]

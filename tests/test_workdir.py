@@ -97,7 +97,9 @@ def test_a_write_that_fails_leaves_the_old_file(
     path = tmp_path / "config.json"
     folder.write_atomic(path, "old ü")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"config\.json: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        UserError, match=r"config\.json: cannot be written \(No space left on device\)"
+    ):
         folder.write_atomic(path, "new")
     assert path.read_text(encoding="utf-8") == "old ü"
     monkeypatch.undo()

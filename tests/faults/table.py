@@ -118,6 +118,7 @@ def _damaged() -> list[Fault]:
                 resumes=r"best/16 is damaged: moved to .*(\n.*)*Resumed at step 24 ",
                 left=("checkpoints/damaged/best-16",)),
         refused("all saves damaged, and to go on with the previous", more=PREVIOUS,
+                says="are damaged",
                 harm=harm_file(harms.flip, META, "checkpoints"), mend=remove("checkpoints"),
                 resumes="starts again"),
         Fault("newest save: its folder missing", half=True, harm=remove(NEWEST),
