@@ -12,7 +12,7 @@ everything that happens can be repeated to the bit. Read it in this order:
     models/        linen modules
     optim.py       optax's optimizers and schedules, by optax's names
     cpu/           why a step inside a loop is fast on a CPU
-    checkpoint.py  save, restore, latest, best
+    checkpoint.py  save, restore, latest, best; resume.py says whether a run may go on from there
     config.py      every field, once
 
 launch.py at the top of the repository turns flags into calls of these.
