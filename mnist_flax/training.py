@@ -8,13 +8,15 @@ from typing import Any
 
 import jax
 import optax
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax import data, finetune, resume
 from mnist_flax.checkpoint import Checkpoints
-from mnist_flax.compilation import compile_programs, init_state, slow_layers
+from mnist_flax.compilation import Programs, compile_programs, init_state, slow_layers
 from mnist_flax.config import validate
 from mnist_flax.data.augment import check_augment, create_augment
+from mnist_flax.data.dataset import Dataset
 from mnist_flax.environment import environment
 from mnist_flax.loop import Run, Standing, run_loop
 from mnist_flax.models import check_model, create_model, summary
@@ -63,14 +65,7 @@ def train(
         model = create_model(config.model, len(dataset.class_names))
         check_model(model, image_shape, len(dataset.class_names))
         check_augment(config.augment, image_shape)
-        learning_rate = create_schedule(
-            config.schedule, config.optimizer.learning_rate, times.total_steps
-        )
-        optimizer = create_optimizer(config.optimizer, learning_rate, config.clip_by_global_norm)
-        params = jax.eval_shape(
-            lambda: create_state(model, optax.identity(), image_shape, config.seed).params
-        )
-        check_optimizer(optimizer, params, config.optimizer.name)
+        learning_rate, optimizer = _optimizer(config, model, image_shape, times.total_steps)
         stack.enter_context(locked(workdir))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
@@ -93,11 +88,7 @@ def train(
         elif init_from:
             console.say(f"--init_from={init_from[0]} is left: the run goes on from its own save.")
         console.say(summary(model, image_shape, shutil.get_terminal_size((100, 24)).columns))
-        slow = slow_layers(model, state, image_shape)
-        for layer in slow:
-            message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
-            writer.event(at.step, "slow_layer", message)
-        programs = compile_programs(config, model, optimizer, state, dataset, in_python=bool(slow))
+        programs = _compile(config, model, optimizer, state, dataset, writer)
         console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
         run = Run(
             config=config,
@@ -126,6 +117,35 @@ def check(config: ConfigDict) -> None:
             lambda c: data.check(c.data),
         ),
     )
+
+
+def _optimizer(
+    config: ConfigDict, model: nn.Module, image_shape: tuple[int, int, int], total_steps: int
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """Returns the learning rate and the optimizer, tried on the model's parameters."""
+    learning_rate = create_schedule(config.schedule, config.optimizer.learning_rate, total_steps)
+    optimizer = create_optimizer(config.optimizer, learning_rate, config.clip_by_global_norm)
+    params = jax.eval_shape(
+        lambda: create_state(model, optax.identity(), image_shape, config.seed).params
+    )
+    check_optimizer(optimizer, params, config.optimizer.name)
+    return learning_rate, optimizer
+
+
+def _compile(
+    config: ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    dataset: Dataset,
+    writer: Writer,
+) -> Programs:
+    """Compiles the programs; announces each layer for whose sake steps are called from Python."""
+    slow = slow_layers(model, state, dataset.train.images.shape[1:])
+    for layer in slow:
+        message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
+        writer.event(int(state.step), "slow_layer", message)
+    return compile_programs(config, model, optimizer, state, dataset, in_python=bool(slow))
 
 
 def _standing(
