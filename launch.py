@@ -17,17 +17,20 @@ import os
 import re
 import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from mnist_flax.config import flatten, is_harmless, overridden, require_fields
+from mnist_flax.config import is_harmless, overridden
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.registry import nearest
+from mnist_flax.recipe import load_recipe, override_faults
+
+if TYPE_CHECKING:  # they bring JAX, which --help does not wait for
+    from mnist_flax.data.dataset import Dataset
+    from mnist_flax.inference import Restored
 
 FLAGS = flags.FLAGS
 # No default file: overrides would be parsed on import, where nothing can catch their faults.
@@ -40,12 +43,6 @@ flags.DEFINE_bool("center", True, "predict: find the digit and centre it; false 
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
 LONGER = "--config.num_steps=N"
-_KINDS = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "tuple": "names, such as \"'random_rotation','random_shift'\"",
-}
 _OURS = ("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output")
 
 
@@ -76,7 +73,7 @@ def _train(files: Sequence[str]) -> int:
     _refuse(files, *([] if FLAGS.init_from else ["checkpoint"]), "center", "split", "output")
     if FLAGS.config is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
-    config, notes = overridden(_recipe(sys.argv), _overrides())
+    config, notes = overridden(load_recipe(sys.argv), _overrides())
     for note in notes:
         _say(note)
     with StopSignals() as stop:
@@ -101,18 +98,13 @@ def _train(files: Sequence[str]) -> int:
 def _evaluate(files: Sequence[str]) -> int:
     _refuse(files, "init_from", "center", "split", "output")
     from mnist_flax.evaluation import evaluate_restored
-    from mnist_flax.inference import load_data, restore
 
-    restored = restore(_workdir(), FLAGS.checkpoint, _overrides())
-    step = int(restored.state.step)
-    _say(f"Restored step {step:,} from {restored.checkpoint}")
-    dataset = load_data(restored, _say)
-    for note in dataset.notes:
-        _say(note)
+    restored = _restore(_overrides())
+    dataset = _load_data(restored)
     result = evaluate_restored(restored, dataset.eval)
     row = {
         "loss": result.loss,
-        "global_step": step,
+        "global_step": int(restored.state.step),
         "accuracy": result.accuracy,
         "examples": result.examples,
         "checkpoint": str(restored.checkpoint),
@@ -133,17 +125,13 @@ def _predict(files: Sequence[str]) -> int:
         if output.is_dir() or not output.parent.is_dir():
             raise UsageError(f"--output={output}: name a file in a folder that exists.")
     _refuse([], "init_from")
-    from mnist_flax.inference import load_data, restore
     from mnist_flax.prediction import predict_files, predict_split
     from mnist_flax.terminal import draw_prediction, supports_drawing
 
     overrides = _overrides() | ({"data.eval_split": FLAGS.split} if FLAGS.split else {})
-    restored = restore(_workdir(), FLAGS.checkpoint, overrides)
-    _say(f"Restored step {int(restored.state.step):,} from {restored.checkpoint}")
+    restored = _restore(overrides)
     if FLAGS.split:
-        dataset = load_data(restored, _say)
-        for note in dataset.notes:
-            _say(note)
+        dataset = _load_data(restored)
         accuracy = predict_split(restored, dataset.eval, output)
         _say(f"{len(dataset.eval.labels):,} images, accuracy {accuracy:.4f}, in {FLAGS.output}")
         return 0
@@ -157,90 +145,36 @@ def _predict(files: Sequence[str]) -> int:
     return 0
 
 
+def _restore(overrides: dict[str, Any]) -> "Restored":
+    """Restores the network that --workdir and --checkpoint name, and says which."""
+    from mnist_flax.inference import restore
+
+    restored = restore(_workdir(), FLAGS.checkpoint, overrides)
+    _say(f"Restored step {int(restored.state.step):,} from {restored.checkpoint}")
+    return restored
+
+
+def _load_data(restored: "Restored") -> "Dataset":
+    """Loads its data, and says what there is to say of them."""
+    from mnist_flax.inference import load_data
+
+    dataset = load_data(restored, _say)
+    for note in dataset.notes:
+        _say(note)
+    return dataset
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     """Fills FLAGS; returns the arguments that are no flags. Raises UsageError with every fault."""
-    recipe = _recipe(argv)
+    recipe = load_recipe(argv)
     if recipe is None and any(re.match(r"--?(no)?config\.", argument) for argument in argv):
         raise UsageError("--config.… overrides a recipe: name it with --config=FILE.")
-    if recipe is not None and (faults := _override_faults(argv, recipe)):
+    if recipe is not None and (faults := override_faults(argv, recipe)):
         raise UsageError("\n".join(faults))
     try:
         return FLAGS(argv)[1:]
     except flags.Error as error:
         raise UsageError(f"{error} See --help.") from error
-
-
-def _recipe(argv: Sequence[str]) -> ConfigDict | None:
-    """Loads the config file alone, without overrides; None if none is named."""
-    given = [i for i, argument in enumerate(argv) if re.match(r"--?config(=|$)", argument)]
-    if not given:
-        return None
-    _, equals, value = argv[given[-1]].partition("=")
-    value = value if equals else "".join(argv[given[-1] + 1 : given[-1] + 2])
-    path = Path(value.partition(":")[0])
-    if not path.is_file():
-        near = nearest(path.stem, [file.stem for file in Path("configs").glob("*.py")])
-        raise UsageError(f"--config={value}: there is no file {path}.{near}")
-    sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie beside the recipe
-    try:
-        recipe = _parse_config([argv[0], f"--config={value}"]).config
-        require_fields(recipe)
-        return recipe
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"--config={value}: {_fault_in(path, error)}") from error
-
-
-def _parse_config(argv: Sequence[str]) -> flags.FlagValues:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=list(argv))
-    values(argv)
-    return values
-
-
-def _fault_in(path: Path, error: BaseException) -> str:
-    """Returns 'line 12: TypeError: …' for an exception that a config file raised."""
-    while isinstance(error, flags.Error) or str(error).startswith("Error whilst parsing"):
-        if error.__context__ is None:
-            break
-        error = error.__context__  # what ml_collections and absl wrapped
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == path.resolve()
-    ]
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        lines = [error.lineno]
-    where = f"line {lines[-1]}: " if lines else ""
-    what = str(error).strip("'\"").splitlines()[0][:160] if str(error) else ""
-    return f"{where}{type(error).__name__}: {what}"
-
-
-def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
-    """Tries every --config.field=value alone, so that all faults are told at once."""
-    fields, faults = flatten(recipe), []
-    first = next(i for i, argument in enumerate(argv) if re.match(r"--?config(=|$)", argument))
-    source = argv[first : first + 1 if "=" in argv[first] else first + 2]
-    for i, argument in enumerate(argv):
-        match = re.match(r"--?(?:no)?config\.([^=]+)(=?)(.*)", argument)
-        if match is None:
-            continue
-        name, equals, value = match.groups()
-        if name not in fields:
-            inside = [field for field in fields if field.startswith(name + ".")]
-            hint = f" It is a section; set {inside[0]} or another." if inside else ""
-            faults.append(f"--config.{name}: no such field.{hint or nearest(name, fields)}")
-            continue
-        section, _, leaf = name.rpartition(".")
-        kind = (recipe[section] if section else recipe).get_type(leaf).__name__
-        apart = [] if equals or kind == "bool" else argv[i + 1 : i + 2]  # --config.seed 3
-        try:
-            _parse_config([argv[0], *source, argument, *apart])
-        except flags.Error:
-            shown = value if equals else " ".join(apart)
-            faults.append(f"--config.{name}={shown}: the value must be {_KINDS.get(kind, kind)}.")
-    return faults
 
 
 def _refuse(files: Sequence[str], *names: str) -> None:

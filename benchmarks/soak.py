@@ -17,6 +17,7 @@ anything grew or the two runs differ.
 
 import argparse
 import logging
+import os
 import random
 import re
 import statistics
@@ -163,10 +164,12 @@ def sample(pid: int, workdir: Path) -> list[Sample]:
 def disk(workdir: Path) -> Sample:
     """Returns the number of saves, and KiB in them, metrics.jsonl, unfinished saves, the rest."""
     sizes = dict.fromkeys(("saves_kib", "rows_kib", "leftover_kib", "other_kib"), 0.0)
-    for path in workdir.rglob("*"):
+    # os.walk passes over folders that vanish meanwhile; Path.rglob raises.
+    files = (Path(folder, name) for folder, _, names in os.walk(workdir) for name in names)
+    for path in files:
         try:
-            size = path.stat().st_size / 1024 if path.is_file() else 0.0
-        except FileNotFoundError:  # an old save, just deleted
+            size = path.stat().st_size / 1024
+        except FileNotFoundError:  # of an old save, just deleted
             continue
         parts = path.relative_to(workdir).parts
         kind = "rows_kib" if parts == ("metrics.jsonl",) else "other_kib"

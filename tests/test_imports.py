@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "diagnosis"},
     {"registry", "trees", "workdir", "terminal", "data.download", "environment", "cpu.convolution"},
     {"config", "metrics", "writers", "cpu.pooling", "optim", "pictures"},
-    {"cpu", "data.dataset", "data.augment", "models.blocks", "timetable", "stopping"},
+    {"cpu", "data.dataset", "data.augment", "models.blocks", "recipe", "timetable", "stopping"},
     {"data.pipeline", "models.compact", "models.lenet", "models.threeconv", "models.tutorial"},
     {"data.idx", "data.sample", "models", "state"},
     {"data.folder"},
@@ -30,7 +30,7 @@ LAYERS = (
 )
 
 ONE_DOOR = {
-    "absl": {"launch"},
+    "absl": {"launch", "recipe"},
     "tensorflow_datasets": {"data.tfds_source"},
     "orbax": {"checkpoint"},
     "mlxtend": {"data.sample"},
