@@ -1,5 +1,7 @@
 """A user's own pictures: order, classes, modes, and the file that an error names."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -196,3 +198,21 @@ def test_encode_and_decode_are_inverse():
         decoded = np.zeros((1, *image.shape), np.uint8)
         folder.decode([folder.encode(image)], decoded)
         np.testing.assert_array_equal(decoded[0], image)
+
+
+def test_pictures_are_decoded_side_by_side():
+    images = np.random.default_rng(0).integers(0, 256, (205, 3, 4, 1), np.uint8)
+    files = [folder.encode(image) for image in images]
+    opaque = io.BytesIO()  # not as most are: it takes the longer way
+    Image.fromarray(images[103, ..., 0]).convert("LA").save(opaque, "PNG")
+    files[103] = opaque.getvalue()
+    decoded = np.empty_like(images)
+    folder.decode(files, decoded)
+    np.testing.assert_array_equal(decoded, images)
+
+
+def test_a_picture_of_another_size_is_counted_from_the_first():
+    files = [folder.encode(np.zeros((3, 4, 1), np.uint8))] * 102
+    files[101] = folder.encode(np.zeros((5, 4, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"picture 1101 is \[5, 4, 1\], not \[3, 4, 1\]"):
+        folder.decode(files, np.empty((102, 3, 4, 1), np.uint8), 1000)

@@ -166,7 +166,7 @@ def _read_split(source: Any, shape: tuple[int, ...]) -> Split:
         rows = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
         labels[start : indices.stop] = [row["label"].int64_list.value[0] for row in rows]
         pictures = [row["image"].bytes_list.value[0] for row in rows]
-        folder.decode(pictures, images[start : indices.stop])
+        folder.decode(pictures, images[start : indices.stop], start)
     return Split(images, labels)
 
 
