@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax import resume
@@ -16,9 +17,11 @@ from mnist_flax.checkpoint import Checkpoints
 from mnist_flax.compilation import Programs
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.diagnosis import flat_loss, lost_classes
+from mnist_flax.drawings import draw_evaluation
 from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
 from mnist_flax.evaluation import Evaluation, evaluate
+from mnist_flax.filters import first_filters
 from mnist_flax.metrics import Metrics
 from mnist_flax.state import TrainState
 from mnist_flax.timetable import Timetable
@@ -35,6 +38,7 @@ class Run:
 
     config: ConfigDict
     dataset: Dataset
+    model: nn.Module
     times: Timetable
     learning_rate: optax.Schedule
     programs: Programs
@@ -167,6 +171,11 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
         return
     if not math.isfinite(result.loss):
         raise _diverged(run, at, f"in the evaluation of step {at.step}")
+    if run.writer.event_file is not None:
+        filters = first_filters(run.model, state, run.dataset.eval.images.shape[1:])
+        labels, num_classes = run.dataset.eval.labels, len(run.dataset.class_names)
+        drawn = draw_evaluation(labels, result.classes, num_classes, filters)
+        run.writer.event_file.images(at.step, "eval", drawn)
     run.writer.row(at.step, "eval", **result.row())
     lost = lost_classes(result.classes, run.dataset.eval.labels, run.dataset.class_names)
     if at.step >= run.times.steps_per_epoch and lost:
@@ -202,10 +211,12 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
         "environment": environment(),
         "rows": run.writer.rows,
     }
-    if at.improved:
-        run.checkpoints.save(state, metadata, best=True)
     if due:
         run.checkpoints.save(state, metadata, best=False)
+    if due and at.improved:
+        run.checkpoints.copy_to_best(at.step)
+    elif at.improved:
+        run.checkpoints.save(state, metadata, best=True)
     at.saved_step, at.improved = at.step, False
 
 

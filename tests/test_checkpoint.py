@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from mnist_flax.checkpoint import Checkpoints, describe
+from mnist_flax.checkpoint import Checkpoints
+from mnist_flax.digests import describe
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.metrics import Metrics
 from mnist_flax.state import PyTree, TrainState
@@ -134,6 +135,33 @@ def test_a_step_may_be_saved_and_then_turn_out_the_best(reopen: Open) -> None:
     checkpoints.save(make_state(5), metadata(0.8), best=True)
     assert (checkpoints.steps(), checkpoints.metadata(5)["accuracy"]) == ([5], 0.8)
     assert checkpoints.path(5).parent.name == "best"
+
+
+def test_the_newest_save_is_copied_to_the_best(tmp_path: Path, reopen: Open) -> None:
+    checkpoints = reopen()
+    save(checkpoints, 4, best=True, accuracy=0.6)
+    save(checkpoints, 8, accuracy=0.7)
+    checkpoints.copy_to_best(8)
+    for opened in (checkpoints, reopen()):
+        assert (opened.steps(), opened.find("best"), opened.best_accuracy()) == ([8], 8, 0.7)
+    assert_same_bits(opened.restore(8, make_state(0)), make_state(8))
+    assert opened.path(8).parent.name == "best"
+    assert [path.name for path in (tmp_path / "checkpoints/best").iterdir()] == ["8"]
+
+
+def test_a_copy_that_was_cut_short_is_cleared_away(tmp_path: Path, reopen: Open) -> None:
+    checkpoints, best = reopen(), tmp_path / "checkpoints" / "best"
+    save(checkpoints, 4, best=True, accuracy=0.6)
+    save(checkpoints, 8, accuracy=0.7)
+    lost = tmp_path / "checkpoints/latest/8/_CHECKPOINT_METADATA"
+    lost.unlink()
+    lost.symlink_to("nowhere")
+    reason = r"best/8: .*\(\[Errno 2\] No such file or directory\)"
+    with pytest.raises(UserError, match=reason):
+        checkpoints.copy_to_best(8)
+    assert sorted(path.name for path in best.iterdir()) == ["4", "8.orbax-checkpoint-tmp"]
+    assert (reopen().find("best"), reopen().best_accuracy()) == (4, 0.6)
+    assert [path.name for path in best.iterdir()] == ["4"]
 
 
 @pytest.mark.parametrize(("which", "step"), [("latest", 9), ("best", 4), ("7", 7), ("4", 4)])

@@ -13,13 +13,13 @@ PACKAGE = ROOT / "mnist_flax"
 # Lower layers first. A module may import from lower layers, and from those of its own that its
 # line says.
 LAYERS = (
-    {"errors", "diagnosis"},
+    {"errors", "diagnosis", "save_faults"},
     {"registry", "trees", "workdir", "terminal", "data.download", "environment", "cpu.convolution"},
     {"config", "metrics", "writers", "cpu.pooling", "optim", "pictures"},
     {"cpu", "data.dataset", "data.augment", "models.blocks", "recipe", "timetable", "stopping"},
     {"data.pipeline", "models.compact", "models.lenet", "models.threeconv", "models.tutorial"},
     {"data.idx", "data.sample", "models", "state"},
-    {"data.folder"},
+    {"data.folder", "digests"},
     {"data.tfds_source", "checkpoint"},
     {"data"},
     {"steps", "resume"},
