@@ -28,7 +28,9 @@ KILLED_ONLY = {
     "the middle of a save's arrays": "open:latest/20.orbax-checkpoint-tmp/metadata",
     "the last rename of a save": "os.rename:latest/20.orbax-checkpoint-tmp#3",
     "between a row and its save": "os.mkdir:latest/20.",
-    "between the best save and the newest": "os.mkdir:latest/16.",
+    "between the newest save and the best": "os.mkdir:best/16.",
+    "the middle of the best save": "os.mkdir:best/16.orbax-checkpoint-tmp/",
+    "the deletion of the best save before it": "shutil.rmtree:best/16",
     "the first file of an old save's deletion": "shutil.rmtree:latest/12",
     "the middle of an old save's deletion": "os.remove:manifest.ocdbt",
 }
