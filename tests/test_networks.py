@@ -234,6 +234,33 @@ def test_rmsprop_drops_a_fifth_after_each_pooling_and_half_of_the_units() -> Non
     assert (outputs["dropout4"][alive] == 0).mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_the_views_of_an_image_are_it_and_its_four_shifts() -> None:
+    plain, viewing = (network("fast995", shifted_views=shifted) for shifted in (False, True))
+    variables = start(plain)
+    # The ink never reaches the border, so that rolling is shifting.
+    images = jnp.zeros((2, 28, 28, 1)).at[:, 5:20, 8:21].set(IMAGES[:, 5:20, 8:21])
+    rolls = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
+    each = [plain.apply(variables, jnp.roll(images, by, axis=(1, 2))) for by in rolls]
+    np.testing.assert_allclose(viewing.apply(variables, images), np.mean(each, axis=0), atol=1e-6)
+    assert np.ptp(each, axis=0).max() > 1e-3  # the views do differ
+    # What reaches the border falls off: nothing comes in on the other side.
+    edge = jnp.zeros((1, 28, 28, 1)).at[:, 0, 14].set(1.0)
+    up = plain.apply(variables, jnp.zeros_like(edge))
+    rest = [plain.apply(variables, jnp.roll(edge, by, axis=(1, 2))) for by in rolls if by[0] != -1]
+    np.testing.assert_allclose(
+        viewing.apply(variables, edge), np.mean([up, *rest], axis=0), atol=1e-6
+    )
+    assert_trains_on_the_image_alone(plain, viewing, variables)
+
+
+def assert_trains_on_the_image_alone(plain: nn.Module, viewing: nn.Module, variables: Any) -> None:
+    logits = [
+        model.apply(variables, IMAGES, train=True, mutable=["batch_stats"])[0]
+        for model in (plain, viewing)
+    ]
+    np.testing.assert_array_equal(*logits)
+
+
 def test_a_logit_that_is_negative_for_every_image_learns_nothing() -> None:
     """What the ReLU on the logits costs: no gradient reaches a class that is never above zero."""
     model = network("lenet")
