@@ -6,13 +6,13 @@ speedrun's network with 3×3 convolutions throughout (33,658 parameters), seven 
 three quarters of one, every image shifted by up to a pixel each time it is seen. An answer is the
 mean of five views: the image, and its shifts by a pixel.
 
-What was tried, eight epochs of `train[:55000]` in batches of 128, judged on `train[55000:]`, seeds 0
-to 2 or 0 and 1 (the test digits decided nothing; seeds differ by 0.001, so most of these are alike).
-One view 0.9962, five 0.9967, nine 0.9965; the loss 0.067, 0.063 and 0.062. All others with one view:
-a strided first layer 0.9957, in six sevenths of the time; half as many channels more 0.9963, in a
-sixth more; rotations by up to 10° besides 0.9960, and scaling, too, with weight decay 0.05, 0.9955;
-weight decay 0.05 alone 0.9964; dropout 0.3 0.9958; two pixels cut off at each side 0.9959; nine
-epochs 0.9961.
+What was tried, eight epochs of `train[:55000]` in batches of 128, judged on `train[55000:]`, seeds
+0 to 2 or 0 and 1 (the test digits decided nothing; seeds differ by 0.001, so most of these are
+alike). One view 0.9962, five 0.9967, nine 0.9965; the loss 0.067, 0.063 and 0.062. All others with
+one view: a strided first layer 0.9957, in six sevenths of the time; half as many channels more
+0.9963, in a sixth more; rotations by up to 10° besides 0.9960, and scaling, too, with weight decay
+0.05, 0.9955; weight decay 0.05 alone 0.9964; dropout 0.3 0.9958; two pixels cut off at each side
+0.9959; nine epochs 0.9961.
 """
 
 from ml_collections import ConfigDict
