@@ -51,6 +51,9 @@ def default_config() -> ConfigDict:
     # on from the one before it.
     config.on_damaged_checkpoint = "stop"
     config.log_probabilities = False  # with every training row, those of the last batch
+    # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each
+    # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.
+    config.tensorboard = False
 
     config.data = ConfigDict()
     # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
@@ -89,6 +92,7 @@ _HARMLESS = (
     "keep_checkpoints",
     "on_damaged_checkpoint",
     "log_probabilities",
+    "tensorboard",
     "data.name",
     "data.data_dir",
     "data.train_split",

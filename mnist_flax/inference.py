@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import data
 from mnist_flax.checkpoint import Checkpoints
-from mnist_flax.config import missing_fields, overridden, validate
+from mnist_flax.config import flatten, missing_fields, overridden, validate
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.models import create_model
@@ -103,6 +103,7 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
         config = ConfigDict(read_config(workdir)["config"])
     except ValueError as error:  # a field's name with a dot in it
         raise UserError(f"{workdir}/config.json: {error}. Name another --workdir.") from error
+    config.tensorboard = config.get("tensorboard", False)  # a field that earlier runs did not have
     if lacking := missing_fields(config):
         more = f" and {len(lacking) - 3} more fields" if len(lacking) > 3 else ""
         raise UserError(
@@ -118,14 +119,17 @@ def _refuse_modules_inside(workdir: Path, config: ConfigDict) -> None:
 
     A network of the user's own lies where the user works, or beside the recipe.
     """
-    for section in ("model", "optimizer", "schedule"):
-        module, colon, _ = str(config[section].name).partition(":")
-        inside = (Path(entry, *module.split(".")).resolve() for entry in sys.path)
-        if colon and any(path.is_relative_to(workdir.resolve()) for path in inside):
-            raise UserError(
-                f"{workdir}/config.json: {section}.name={config[section].name!r} is Python in the "
-                "workdir, which is not executed. Move it to the folder that you work in."
-            )
+    for field, value in flatten(config).items():
+        if field.startswith("data."):  # folders and splits
+            continue
+        for name in value if isinstance(value, list) else [value]:
+            module, colon, _ = str(name).partition(":")
+            inside = (Path(entry, *module.split(".")).resolve() for entry in sys.path)
+            if colon and any(path.is_relative_to(workdir.resolve()) for path in inside):
+                raise UserError(
+                    f"{workdir}/config.json: {field}={value!r} is Python in the workdir, which is "
+                    "not executed. Move it to the folder that you work in."
+                )
 
 
 def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """train(config, workdir): the run as a sequence of effects around pure, jitted chunks of steps."""
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from mnist_flax import data, finetune, resume
 from mnist_flax.checkpoint import Checkpoints
 from mnist_flax.compilation import Programs, compile_programs, init_state, slow_layers
-from mnist_flax.config import validate
+from mnist_flax.config import flatten, validate
 from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.environment import environment
@@ -24,7 +25,7 @@ from mnist_flax.optim import check_optimizer, create_optimizer, create_schedule
 from mnist_flax.programs import num_train_examples
 from mnist_flax.state import TrainState, create_state
 from mnist_flax.timetable import Timetable
-from mnist_flax.workdir import locked
+from mnist_flax.workdir import locked, read_rows
 from mnist_flax.writers import Console, Writer
 
 
@@ -56,6 +57,8 @@ def train(
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
     """
     check(config)
+    if config.tensorboard:  # only then, and before anything else: it may not be installed
+        from mnist_flax.tensorboard import EventFile
     workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console())
@@ -83,6 +86,12 @@ def train(
 
         writer = Writer(workdir, console, dataset.name)
         resume.open_run(config, workdir, writer, dataset, saved)
+        if config.tensorboard:
+            tell = functools.partial(writer.event, at.step, "damaged_event_file")
+            event_file = EventFile(
+                workdir / "tensorboard", read_rows(workdir), flatten(config), tell
+            )
+            writer.event_file = stack.enter_context(contextlib.closing(event_file))
         if taken:
             writer.event(at.step, "init_from", taken)
         elif init_from:
@@ -93,6 +102,7 @@ def train(
         run = Run(
             config=config,
             dataset=dataset,
+            model=model,
             times=times,
             learning_rate=learning_rate,
             programs=programs,

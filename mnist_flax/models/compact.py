@@ -59,7 +59,7 @@ class Compact(nn.Module):
             x = nn.relu(norm(x))
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(flatten(x))
         logits = nn.Dense(self.num_classes, name="logits")(x)
-        return logits.reshape(5, len(images), self.num_classes).mean(axis=0) if shifted else logits
+        return logits.reshape(5, -1, self.num_classes).mean(axis=0) if shifted else logits
 
 
 def _views(images: jax.Array) -> jax.Array:
