@@ -1,0 +1,85 @@
+"""A page to draw digits on, and an API for programs: a trained network over HTTP.
+
+answers.py makes numbers of a picture's bytes, app.py speaks HTTP, page.html is the whole page. The
+only importer of uvicorn.
+"""
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable
+
+from mnist_flax.errors import UsageError, UserError
+from mnist_flax.inference import Restored
+from mnist_flax.pictures import check_shape
+from mnist_flax.serve.answers import make_answer
+
+try:
+    import uvicorn
+
+    from mnist_flax.serve.app import create_app
+except ImportError as error:
+    raise UserError(f"--mode=serve: {error}. Install it with pip install -e '.[serve]'.") from error
+
+
+def serve(
+    restored: Restored, *, host: str, port: int, center: bool, report: Callable[[str], None]
+) -> None:
+    """Answers until Ctrl-C.
+
+    Args:
+      restored: a network.
+      host: one address of this machine, or its name.
+      port: 0 for any free one.
+      center: as pictures.fit_picture() takes it.
+      report: is given the address when the network is compiled, and a line at the end.
+
+    Raises:
+      UsageError: the address cannot be bound, or the network takes no centred pictures.
+    """
+    check_shape(restored.image_shape, center)
+    with _listening(host, port) as listener:
+        about = {
+            "network": type(restored.model).__name__,
+            "step": int(restored.state.step),
+            "class_names": restored.class_names,
+            "image_shape": restored.image_shape,
+            "center": center,
+        }
+        answer = make_answer(restored, center=center)
+        name = f"[{host}]" if ":" in host else host
+        app = create_app(answer, about, (name, "localhost", "127.0.0.1", "[::1]"))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=64,  # uploads of 16 MiB each
+            timeout_graceful_shutdown=2,  # seconds; a client that stalls must not hold up Ctrl-C
+        )
+        report(f"Draw a digit on http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it.)")
+        with contextlib.suppress(KeyboardInterrupt):  # raised once more when all is closed
+            uvicorn.Server(config).run(sockets=[listener])
+    report("The server is closed.")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens already: who comes while the network compiles will wait."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UsageError(
+            f"--host={host} --port={port}: cannot be bound ({error.strerror}). Name an address of "
+            "this machine, and a port that is free; 0 is any free one."
+        ) from error
+    if ipaddress.ip_address(listener.getsockname()[0]).is_unspecified:
+        listener.close()
+        raise UsageError(
+            f"--host={host}: stands for every address of this machine. Name one of them: only "
+            "requests that name it, or localhost, are answered."
+        )
+    return listener

@@ -1,0 +1,73 @@
+"""What the server answers: bytes of a picture in, numbers for JSON out."""
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnist_flax.features import feature_maps
+from mnist_flax.inference import Restored
+from mnist_flax.pictures import fit_picture
+from mnist_flax.programs import make_predict_batch
+
+Answer = Callable[[bytes, bool], dict[str, Any]]
+
+
+def make_answer(restored: Restored, *, center: bool) -> Answer:
+    """Compiles the network for one picture.
+
+    Args:
+      restored: a network.
+      center: as fit_picture() takes it.
+
+    Returns:
+      answer(data, with_features): `data` are the bytes of a PNG or JPEG file. It raises
+      pictures.PictureError and returns {'class': int, 'class_name': str, 'probabilities': [K],
+      'class_names': [K], 'image': what the network saw, [H][W] or, in colour, [H][W][3]}, and
+      with features 'features': a list of what _encoded() makes of each layer, in their order.
+    """
+    predict = jax.jit(make_predict_batch(restored.model))
+    explain = jax.jit(functools.partial(feature_maps, restored.model))
+    blank = np.zeros((1, *restored.image_shape), np.uint8)
+    jax.block_until_ready((predict(restored.state, blank), explain(restored.state, blank)))
+
+    def answer(data: bytes, with_features: bool) -> dict[str, Any]:
+        image = fit_picture(io.BytesIO(data), center=center, shape=restored.image_shape)
+        result = jax.device_get(predict(restored.state, image[None]))
+        best = int(result["classes"][0])
+        row = {
+            "class": best,
+            "class_name": restored.class_names[best],
+            "probabilities": result["probabilities"][0].tolist(),
+            "class_names": restored.class_names,
+            "image": (image[..., 0] if image.shape[2] == 1 else image).tolist(),
+        }
+        if with_features:
+            row["features"] = _encoded(jax.device_get(explain(restored.state, image[None])))
+        return row
+
+    return answer
+
+
+def _encoded(maps: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Packs maps into bytes, an eighth of the length that their numbers would have.
+
+    Args:
+      maps: {name: float32 [1, h, w, c]}.
+
+    Returns:
+      For each layer {'name', 'shape': [c, h, w], 'low', 'high', 'pixels'}: the base64 of c·h·w
+      bytes, map after map and row after row; a byte b stands for low + b / 255 · (high - low).
+    """
+    layers = []
+    for name, values in maps.items():
+        low, high = float(values.min()), float(values.max())
+        scaled = (values[0].transpose(2, 0, 1) - low) * (255 / max(high - low, 1e-30))
+        pixels = base64.b64encode(scaled.round().astype(np.uint8).tobytes()).decode()
+        shape = scaled.shape
+        layers.append({"name": name, "shape": shape, "low": low, "high": high, "pixels": pixels})
+    return layers
