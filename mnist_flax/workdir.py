@@ -3,6 +3,8 @@
 config.json      every resolved field, the data, the versions of the stack
 metrics.jsonl    one JSON object a line
 checkpoints/     see checkpoint.py
+tensorboard/     see tensorboard.py
+report/          see report/__init__.py
 """
 
 import contextlib
@@ -55,12 +57,12 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all, whatever happens in between."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -1,0 +1,89 @@
+"""What the report says of a run in words: its warnings, conditions, config and events."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mnist_flax.config import diff, flatten
+from mnist_flax.data.dataset import Dataset
+from mnist_flax.environment import environment
+from mnist_flax.inference import Restored
+from mnist_flax.report.history import History
+from mnist_flax.report.repeat import Recipe, repeat_command
+from mnist_flax.workdir import read_config
+
+
+def about(
+    workdir: Path, restored: Restored, dataset: Dataset, history: History, recipe: Recipe | None
+) -> dict[str, Any]:
+    """Returns what page.html needs besides figures and pictures."""
+    written = read_config(workdir)
+    checkpoint = restored.checkpoint.relative_to(workdir.absolute())
+    command, command_notes = _command(workdir, written["config"], history, recipe)
+    return {
+        "title": workdir.resolve().name,
+        "step": int(restored.state.step),
+        "checkpoint": checkpoint,
+        "dataset": dataset,
+        "notes": list(_notes(restored, dataset, history)),
+        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(restored.state.params)),
+        "resumes": [f"{step:,}" for step in sorted(set(history.resumes))],
+        "evaluated": bool(history.eval),
+        "command": command,
+        "command_notes": command_notes,
+        "conditions": [
+            ("checkpoint", checkpoint),
+            *_conditions(restored, dataset, written.get("environment", {})),
+        ],
+        "events": history.events,
+        "left_out": history.left_out,
+        "config": sorted(flatten(written["config"]).items()),
+    }
+
+
+def _notes(restored: Restored, dataset: Dataset, history: History) -> Iterator[str]:
+    """What a reader must know before any figure."""
+    yield from dataset.notes
+    for row in history.warnings:
+        yield f"Step {row['step']:,}: {row['message']}"
+    if dataset.fingerprint != restored.trained_on["fingerprint"]:
+        yield (
+            f"The run's own data are others, {restored.trained_on['source']}. It is judged here "
+            f"on {dataset.source}, {restored.config.data.eval_split!r}."
+        )
+
+
+def _command(
+    workdir: Path, config: dict[str, Any], history: History, recipe: Recipe | None
+) -> tuple[str, list[str]]:
+    """The command that repeats the run, and what there is to say of it."""
+    if recipe is None:
+        return "", [
+            "A run does not keep the name of its recipe. A report that is made with --config=FILE "
+            "says here what command repeats it."
+        ]
+    command, beyond = repeat_command(recipe, config, workdir)
+    notes = []
+    if beyond:
+        named = ", ".join(f"config.{field}" for field in beyond)
+        notes.append(f"It is not the same run: no flag gives {named} the run's value.")
+    for row in history.events:
+        if row["event"] == "init_from":
+            notes.append(f"It needs an --init_from, too, as the run had one. {row['message']}")
+    return command, notes
+
+
+def _conditions(
+    restored: Restored, dataset: Dataset, trained_in: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    yield "data", f"{dataset.name}, {dataset.source}"
+    yield "fingerprint of the data (SHA-256)", dataset.fingerprint
+    if dataset.fingerprint != restored.trained_on["fingerprint"]:
+        yield "fingerprint of the run's own data", restored.trained_on["fingerprint"]
+    yield "images", " × ".join(map(str, restored.image_shape))
+    yield from trained_in.items()
+    for name, (then, now) in diff(trained_in, dict(environment())).items():
+        yield f"{name}, for this report", f"{now} (trained with {then})"

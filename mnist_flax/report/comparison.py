@@ -1,0 +1,50 @@
+"""A run beside others, on the same images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mnist_flax.data.dataset import Split
+from mnist_flax.errors import UserError
+from mnist_flax.inference import Restored
+from mnist_flax.prediction import predict
+from mnist_flax.report.scores import McNemar, mcnemar
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Another run, and how it differs from this one; in `test`, this run is the first."""
+
+    workdir: Path
+    step: int
+    accuracy: float
+    test: McNemar
+
+
+def compare(
+    right: np.ndarray, split: Split, workdir: Path, other: Restored, other_split: Split
+) -> Compared:
+    """Evaluates another run and tests whether it differs.
+
+    Args:
+      right: bool [N], whether this run is right on each image.
+      split: that it was evaluated on.
+      workdir: the other run's.
+      other: its network.
+      other_split: that its own config names.
+
+    Raises:
+      UserError: these are other images, or in another order.
+    """
+    same = np.array_equal(split.labels, other_split.labels)
+    if not (same and np.array_equal(split.images, other_split.images)):
+        raise UserError(
+            f"--compare={workdir}: its evaluation split holds other images than this run's "
+            f"({len(other_split.labels):,}, here {len(split.labels):,}). Name the same data for "
+            "all of them with --config.data.…, or leave it out."
+        )
+    other_right = predict(other, other_split.images)["classes"] == other_split.labels
+    return Compared(
+        workdir, int(other.state.step), float(other_right.mean()), mcnemar(right, other_right)
+    )

@@ -1,0 +1,85 @@
+"""A run's rows -> what its curves and its list of events show."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_flax.errors import UserError
+from mnist_flax.workdir import METRICS_FILE, read_rows
+
+Row = dict[str, Any]
+Points = tuple[list[int], list[float]]
+
+_OF_FIGURES = ("epoch", "probabilities", "predictions")  # a line or more for each epoch or row
+# What a reader must know before any figure.
+_WARNINGS = ("fallback", "damaged_checkpoint", "flat_loss", "lost_classes")
+
+
+@dataclass(frozen=True)
+class History:
+    """What metrics.jsonl says of a run.
+
+    Attributes:
+      train: rows, in the order of their steps; whole however often the run was resumed.
+      eval: likewise.
+      events: the other rows, those of figures left out.
+      left_out: how many those are.
+      resumes: the steps at which the run went on.
+      warnings: the last event of each kind that a reader must know of.
+    """
+
+    train: list[Row]
+    eval: list[Row]
+    events: list[Row]
+    left_out: int
+    resumes: list[int]
+    warnings: list[Row]
+
+
+def read_history(workdir: Path) -> History:
+    """Sorts the rows of metrics.jsonl.
+
+    Raises:
+      UserError: a row is damaged.
+    """
+    rows = read_rows(workdir)
+    told = [row for row in rows if "split" not in row]
+    for row in told:
+        _require(row, ("event", "message"), str, workdir)
+    events = [row for row in told if row["event"] not in _OF_FIGURES]
+    latest = {row["event"]: row for row in events if row["event"] in _WARNINGS}
+    return History(
+        train=_of_split(rows, "train", workdir),
+        eval=_of_split(rows, "eval", workdir),
+        events=events,
+        left_out=len(told) - len(events),
+        resumes=[row["step"] for row in events if row["event"] == "resumed"],
+        warnings=sorted(latest.values(), key=lambda row: row["step"]),
+    )
+
+
+def points(rows: list[Row], field: str) -> Points:
+    """Returns the steps and the values of a field, as they are plotted."""
+    return [row["step"] for row in rows], [row[field] for row in rows]
+
+
+_NEEDED = {
+    "train": ("loss", "accuracy", "learning_rate", "steps_per_second"),
+    "eval": ("loss", "accuracy"),
+}
+
+
+def _of_split(rows: list[Row], split: str, workdir: Path) -> list[Row]:
+    chosen = [row for row in rows if row.get("split") == split]
+    for row in chosen:
+        _require(row, _NEEDED[split], (int, float), workdir)
+    return chosen
+
+
+def _require(row: Row, fields: tuple[str, ...], kind: Any, workdir: Path) -> None:
+    for field in fields:
+        if not isinstance(row.get(field), kind):
+            raise UserError(
+                f"{workdir / METRICS_FILE}: a row of step {row['step']} has no {field}. "
+                "Mend or remove its line."
+            )

@@ -1,0 +1,53 @@
+"""The report's one HTML file. The only importer of jinja2."""
+
+import base64
+import importlib.resources
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page.
+
+    Attributes:
+      name: its file's, without '.png'.
+      png: the file.
+      alt: what it shows, for those who do not see it.
+      dark: the file for a dark page, where that is another one.
+    """
+
+    name: str
+    png: bytes
+    alt: str
+    dark: bytes | None = None
+
+    def files(self) -> dict[str, bytes]:
+        """Returns its files by name."""
+        dark = {f"{self.name}-dark.png": self.dark} if self.dark else {}
+        return {f"{self.name}.png": self.png} | dark
+
+
+def render(**content: Any) -> str:
+    """Fills page.html; whatever is text is escaped, and a name that is missing is an error."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"share": _share, "percent": _percent, "uri": _uri}
+    template = importlib.resources.files("mnist_flax.report").joinpath("page.html")
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**content)
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

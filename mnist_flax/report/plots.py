@@ -1,0 +1,240 @@
+"""Arrays -> figures and pictures. The only importer of matplotlib; nothing is saved here.
+
+The figures are matplotlib's own objects, without pyplot and its global state. They have no
+background, and take their colours from `theme`.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler  # matplotlib's own
+from matplotlib import font_manager, image, ticker
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from mnist_flax.calibration import Calibration
+from mnist_flax.report.history import Points
+
+TILE = 56  # pixels: twice the side of an MNIST image
+_GAP = 4
+_DPI = 200
+_MOST_NUMBERS = 20  # classes; the numbers of a larger matrix could not be read
+_LONGEST_NAME = 14  # letters
+_COLOURS = {
+    "light": ("#ffffff", "#24292f", "#d0d7de", ("#0969da", "#cf5a00", "#6e7781")),
+    "dark": ("#15181d", "#d7dde4", "#3d444d", ("#58a6ff", "#ffa657", "#8b949e")),
+}  # those of page.html
+
+
+def theme(name: str) -> AbstractContextManager[None]:
+    """Colours for a light or a dark page, for the figures that are made inside it."""
+    page, ink, faint, cycle = _COLOURS[name]
+    return mpl.rc_context(
+        {
+            **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
+            **dict.fromkeys(("axes.edgecolor", "grid.color"), faint),
+            "figure.facecolor": page,
+            "axes.prop_cycle": cycler(color=cycle),
+            "axes.grid": True,
+            "axes.grid.which": "major",
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.linewidth": 0.6,
+            "legend.frameon": False,
+            "legend.fontsize": 10,
+            "lines.linewidth": 1.5,
+            "lines.markersize": 4,
+            "font.size": 11,
+            "savefig.transparent": True,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def curves(
+    lines: Mapping[str, Points],
+    ylabel: str,
+    *,
+    resumes: Sequence[int] = (),
+    yscale: str = "linear",
+) -> Figure:
+    """Draws values over steps, a line each; vertical lines where the run was resumed.
+
+    Args:
+      lines: {'train': (steps, values), …}; 'eval' is drawn with a dot for each evaluation.
+      ylabel: what the values are, with their unit.
+      resumes: steps.
+      yscale: 'linear', 'log', or 'accuracy', which is the logarithm of the share that is wrong.
+    """
+    figure = Figure(figsize=(5.6, 3.1))
+    axes = figure.add_subplot()
+    for name, (steps, values) in lines.items():
+        marker = "o" if name == "eval" or len(steps) == 1 else None
+        axes.plot(steps, values, label=name, marker=marker)
+    for place, step in enumerate(sorted(set(resumes))):
+        label = "resumed" if place == 0 else None
+        axes.axvline(step, color="C2", linestyle=(0, (4, 3)), linewidth=1, label=label)
+    axes.set(xlabel="step", ylabel=ylabel)
+    _SCALES[yscale](axes)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
+def _linear(axes: Axes) -> None:
+    axes.set_ylim(0, None)
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
+
+
+def _log(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=8))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _accuracy(axes: Axes) -> None:
+    """Stretches the axis towards 1, where most of a run is spent; it still ends there."""
+    least = 1e-3  # of the wrong share that has a place of its own
+    low, high = axes.dataLim.intervaly
+
+    def place(accuracy: np.ndarray) -> np.ndarray:
+        return -np.log10(1 + least - np.minimum(accuracy, 1))
+
+    def accuracy_at(place: np.ndarray) -> np.ndarray:
+        return 1 + least - 10.0**-place
+
+    axes.set_yscale("function", functions=(place, accuracy_at))
+    ticks = [value for value in _ACCURACIES if low <= value <= high]
+    if len(ticks) > 2:
+        axes.yaxis.set_major_locator(ticker.FixedLocator(ticks))
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+_SCALES = {"linear": _linear, "log": _log, "accuracy": _accuracy}
+_ACCURACIES = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1.0)
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """Draws a confusion matrix, int [K, K], labels in rows; the numbers up to 20 classes.
+
+    Long names are cut; one that the font has no letters for is replaced by the class's number, from
+    0. Above 40 classes the axes count them.
+    """
+    count = len(names)
+    size = 10 if count <= 10 else 6
+    letters = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    names = [
+        _cut(name) if all(ord(letter) in letters for letter in name) else str(number)
+        for number, name in enumerate(names)
+    ]
+    figure = Figure(figsize=(6.4, 6.0))
+    axes = figure.add_subplot()
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+    strength = (matrix / max(1, matrix.max())) ** 0.4  # so that single mistakes are seen
+    cells = np.empty((*matrix.shape, 4))
+    cells[:] = to_rgba("C0")
+    cells[..., 3] = strength
+    axes.imshow(cells)
+    axes.set(xlabel="predicted class", ylabel="label")
+    if count <= 2 * _MOST_NUMBERS:
+        turned = 90 if max(map(len, names)) > 3 else 0
+        axes.set_xticks(range(count), names, rotation=turned, size=size, parse_math=False)
+        axes.set_yticks(range(count), names, size=size, parse_math=False)
+    if count <= _MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(matrix):
+            if value:
+                strong = strength[row, column] > 0.7
+                colour = mpl.rcParams["figure.facecolor" if strong else "text.color"]
+                text = f"{value:,}"
+                axes.text(column, row, text, ha="center", va="center", color=colour, size=size)
+    return figure
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def reliability(measured: Calibration) -> Figure:
+    """Draws accuracy over confidence, and how many images have that confidence."""
+    figure = Figure(figsize=(5.6, 4.8))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    edges = np.linspace(0, 1, len(measured.counts) + 1)
+    width, left = edges[1], edges[:-1]
+    upper.bar(left, np.nan_to_num(measured.accuracy), width, align="edge", label="accuracy")
+    upper.plot([0, 1], [0, 1], color="C2", linestyle="--", label="as right as confident")
+    upper.plot(measured.confidence, measured.accuracy, "o", color="C1", label="mean confidence")
+    upper.set(ylabel="share of right predictions", xlim=(0, 1), ylim=(0, 1.02))
+    figure.legend(loc="outside upper right", ncols=3)
+    lower.bar(left, measured.counts, width, align="edge")
+    lower.set(xlabel="confidence: probability of the predicted class", ylabel="images")
+    lower.set_yscale("log")
+    lower.set_ylim(0.7, None)
+    for axes in (upper, lower):
+        _outline_bars(axes)
+    return figure
+
+
+def _outline_bars(axes: Axes) -> None:
+    for bar in axes.patches:
+        bar.set(alpha=0.6, linewidth=0.8, edgecolor="C0")
+
+
+def png(figure: Figure) -> bytes:
+    """Renders a figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def picture_png(pixels: np.ndarray) -> bytes:
+    """Encodes pixels uint8 [h, w, 4] as they are."""
+    buffer = io.BytesIO()
+    image.imsave(buffer, np.ascontiguousarray(pixels), format="png")
+    return buffer.getvalue()
+
+
+def photo(pixels: np.ndarray) -> np.ndarray:
+    """Shows an image, uint8 [H, W, C], as RGBA: grey unless it has three channels."""
+    if pixels.shape[2] != 3:
+        pixels = np.repeat(pixels.mean(-1, keepdims=True).astype(np.uint8), 3, axis=2)
+    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Shows values [h, w] from their smallest (dark) to their largest (bright): RGBA [h, w, 4]."""
+    span = np.ptp(values)
+    level = (values - values.min()) / (span if span > 0 else 1)
+    return mpl.colormaps["magma"](level, bytes=True)
+
+
+def signed(values: np.ndarray, largest: float) -> np.ndarray:
+    """Shows values [h, w] from -largest (blue) through 0 (white) to largest (red): RGBA."""
+    return mpl.colormaps["RdBu_r"](0.5 + values / (2 * max(largest, 1e-30)), bytes=True)
+
+
+def mosaic(tiles: Sequence[np.ndarray], columns: int, side: int = TILE) -> np.ndarray:
+    """Lays tiles, each RGBA [h, w, 4], out in rows: uint8 [h', w', 4], nothing between them.
+
+    Each is scaled to `side` pixels along its longer side, by repeating or leaving out pixels.
+    """
+    rows = -(-len(tiles) // columns)
+    columns = min(columns, len(tiles))
+    step = side + _GAP
+    sheet = np.zeros((rows * step - _GAP, columns * step - _GAP, 4), np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = step * (index // columns), step * (index % columns)
+        longer = max(tile.shape[:2])
+        height, width = (max(1, side * pixels // longer) for pixels in tile.shape[:2])
+        chosen_rows = np.arange(height) * tile.shape[0] // height
+        chosen_columns = np.arange(width) * tile.shape[1] // width
+        sheet[top : top + height, left : left + width] = tile[chosen_rows][:, chosen_columns]
+    return sheet

@@ -1,0 +1,46 @@
+"""The command that trains a run once more."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from mnist_flax.config import default_config, diff, flatten
+
+
+class Recipe(NamedTuple):
+    """What --config named: the file, with its variant, and its fields before any override."""
+
+    file: str
+    config: ConfigDict
+
+
+def repeat_command(
+    recipe: Recipe, config: Mapping[str, Any], workdir: Path
+) -> tuple[str, list[str]]:
+    """Returns the command, and the fields that no flag can set as the run had them.
+
+    Args:
+      recipe: may be another than the run's: whatever differs becomes a flag.
+      config: the run's, from its config.json.
+      workdir: the run's; the command names another.
+    """
+    theirs, ours = flatten(recipe.config), flatten(dict(config))
+    defaults = flatten(default_config())
+    arguments = [f"--config={recipe.file}", f"--workdir={workdir}-again"]
+    beyond = []
+    for field, (old, new) in diff(recipe.config.to_dict(), dict(config)).items():
+        section = field.partition(".")[0]
+        renamed = theirs.get(f"{section}.name") != ours.get(f"{section}.name")
+        if field in theirs and new is not None:
+            value = repr(tuple(new)) if isinstance(new, list) else str(new)
+            arguments.append(f"--config.{field}={value}")
+        elif field in ("num_steps", "num_epochs"):
+            continue  # the other one is set, and takes its place
+        elif field not in ours and (renamed or old == defaults.get(field)):
+            continue  # another name leaves it out; or the run is older than the field
+        else:
+            beyond.append(field)
+    return " \\\n    ".join(["python launch.py", *map(shlex.quote, arguments)]), beyond
