@@ -25,19 +25,25 @@ def feature_maps(model: nn.Module, state: TrainState, images: jax.Array) -> dict
     Returns:
       {'conv1': float32 [B, h, w, c], …} in the order of the calls, which jax.jit keeps because it
       is an OrderedDict. A layer inside another is 'block/conv1'; the second call of the same layer
-      is 'conv1#2'. What layers keep with `self.sow('intermediates', name, …)` is included.
+      is 'conv1#2'. What layers keep with `self.sow('intermediates', name, …)` is included. Where a
+      network looks at several views of an image, the maps are of the first.
     """
-    _, variables = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        normalize(images),
-        capture_intermediates=True,
-        mutable=["intermediates"],
-    )
-    return OrderedDict(
-        (name, values)
-        for name, values in _named(variables["intermediates"])
-        if getattr(values, "ndim", 0) == 4 and len(values) == len(images)
-    )
+
+    def maps_of(image: jax.Array) -> OrderedDict[str, jax.Array]:
+        _, variables = model.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            normalize(image[None]),
+            capture_intermediates=True,
+            mutable=["intermediates"],
+        )
+        return OrderedDict(
+            (name, values[0])
+            for name, values in _named(variables["intermediates"])
+            if getattr(values, "ndim", 0) == 4
+        )
+
+    # One by one: a network that looks at several views of an image has them side by side.
+    return jax.vmap(maps_of)(images)
 
 
 def _named(collection: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -85,6 +85,14 @@ def test_the_shapes_of_known_networks(model: nn.Module, shapes: dict[str, tuple]
     assert [(name, value.shape) for name, value in found.items()] == list(shapes.items())
 
 
+def test_of_several_views_the_first_is_shown() -> None:
+    images = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28, 1)
+    plain, viewing = (maps(Compact(shifted_views=views), images) for views in (False, True))
+    assert list(plain) == list(viewing)
+    for name, values in plain.items():
+        np.testing.assert_allclose(viewing[name], values, atol=1e-5)
+
+
 def test_the_network_is_at_rest() -> None:
     class Norm(nn.Module):
         @nn.compact
