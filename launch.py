@@ -5,6 +5,9 @@
     python launch.py --config=configs/tutorial.py --mode=eval            loss and accuracy, as JSON
     python launch.py --config=configs/tutorial.py --mode=predict 7.png   what is on this picture?
     python launch.py --config=configs/tutorial.py --mode=predict --split=test --output=test.npz
+    python launch.py --config=configs/tutorial.py --mode=serve           a page to draw digits on
+    python launch.py --config=configs/tutorial.py --mode=report          curves, mistakes, … in HTML
+    python launch.py --config=configs/tutorial.py --mode=export          a file to use it elsewhere
 
 Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --config.num_epochs=3,
 --config.data.data_dir=FOLDER. All fields, with what they mean: mnist_flax/config.py.
@@ -36,14 +39,23 @@ FLAGS = flags.FLAGS
 # No default file: overrides would be parsed on import, where nothing can catch their faults.
 config_flags.DEFINE_config_file("config", None, "The recipe: configs/tutorial.py")
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
-flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do")
-flags.DEFINE_string("checkpoint", "latest", "eval, predict, --init_from: latest, best, or a step")
+_MODES = ["train", "eval", "predict", "report", "serve", "export"]
+flags.DEFINE_enum("mode", "train", _MODES, "What to do")
+flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
 flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
-flags.DEFINE_bool("center", True, "predict: find the digit and centre it; false takes 28×28 as is")
+flags.DEFINE_bool("center", True, "find the digit and centre it; false takes 28×28 pictures as is")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
+flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
+flags.DEFINE_list("compare", [], "report: other workdirs to compare with, on the same images")
+flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "all"], "export: which files")
+flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to answer at")
+flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
 LONGER = "--config.num_steps=N"
-_OURS = ("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output")
+_OURS = (
+    *("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output"),
+    *("report", "compare", "host", "port", "format"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,7 +67,17 @@ def main(argv: Sequence[str]) -> int:
     try:
         files = _parse(argv)
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps
-        return {"train": _train, "eval": _evaluate, "predict": _predict}[FLAGS.mode](files)
+        modes = {"train": _train, "eval": _evaluate, "predict": _predict}
+        modes |= {"report": _report, "serve": _serve, "export": _export}
+        if FLAGS.mode != "serve":
+            _refuse([], "host", "port")
+        if FLAGS.mode != "export":
+            _refuse([], "format")
+        if FLAGS.mode != "report":
+            _refuse([], "compare")
+        if FLAGS.mode != "train":
+            _refuse([], "report")
+        return modes[FLAGS.mode](files)
     except UserError as error:
         _say(f"Error: {error}")
         return error.exit_status
@@ -92,6 +114,8 @@ def _train(files: Sequence[str]) -> int:
     _say(f"Ask it with:      {_command([*run, '--mode=predict', 'PICTURE.png'])}")
     if is_harmless("num_steps", config):
         _say(f"Train it longer:  {_command([*_without_duration(sys.argv[1:]), LONGER])}")
+    if FLAGS.report:
+        _write_report("latest", {})
     return 0
 
 
@@ -145,11 +169,56 @@ def _predict(files: Sequence[str]) -> int:
     return 0
 
 
-def _restore(overrides: dict[str, Any]) -> "Restored":
-    """Restores the network that --workdir and --checkpoint name, and says which."""
+def _report(files: Sequence[str]) -> int:
+    _refuse(files, "init_from", "center", "split", "output")
+    _write_report(FLAGS.checkpoint, _overrides())
+    return 0
+
+
+def _write_report(which: str, overrides: dict[str, Any]) -> None:
+    """Writes the run's report, beside the runs of --compare, and prints its path."""
+    from mnist_flax.report import Recipe, write_report
+
+    restored = _restore(overrides, which=which)
+    dataset = _load_data(restored)
+    others = (
+        (workdir, other, _load_data(other).eval)
+        for workdir in map(Path, FLAGS.compare)
+        for other in [_restore(overrides, workdir, which)]
+    )
+    config = load_recipe(sys.argv)
+    recipe = Recipe(FLAGS["config"].config_filename, config) if config else None
+    print(write_report(_workdir(), restored, dataset, others=others, recipe=recipe), flush=True)
+
+
+def _serve(files: Sequence[str]) -> int:
+    _refuse(files, "init_from", "split", "output")
+    from mnist_flax.serve import serve
+
+    restored = _restore(_overrides())
+    serve(restored, host=FLAGS.host, port=FLAGS.port, center=FLAGS.center, report=_say)
+    return 0
+
+
+def _export(files: Sequence[str]) -> int:
+    _refuse(files, "init_from", "center", "split", "output")
+    from mnist_flax.export import FILES, export_network
+
+    restored = _restore(_overrides())
+    dataset = _load_data(restored)
+    formats = list(FILES) if FLAGS.format == "all" else [FLAGS.format]
+    for row in export_network(_workdir(), restored, dataset, formats, _say):
+        print(json.dumps(row))
+    return 0
+
+
+def _restore(
+    overrides: dict[str, Any], workdir: Path | None = None, which: str | None = None
+) -> "Restored":
+    """Restores a network, by default that of --workdir and --checkpoint, and says which."""
     from mnist_flax.inference import restore
 
-    restored = restore(_workdir(), FLAGS.checkpoint, overrides)
+    restored = restore(workdir or _workdir(), which or FLAGS.checkpoint, overrides)
     _say(f"Restored step {int(restored.state.step):,} from {restored.checkpoint}")
     return restored
 

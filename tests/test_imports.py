@@ -29,7 +29,7 @@ LAYERS = (
     {"cpu", "data.dataset", "data.augment", "models.blocks", "recipe", "timetable", "stopping"},
     {"data.pipeline", "models.compact", "models.lenet", "models.threeconv", "models.tutorial"},
     {"data.idx", "data.sample", "models", "state"},
-    {"data.folder", "digests", "filters"},
+    {"data.folder", "digests", "filters", "licences"},
     {"data.tfds_source", "checkpoint"},
     {"data"},
     {"steps", "resume", "features"},
