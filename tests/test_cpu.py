@@ -192,10 +192,24 @@ def test_first_of_tied_maxima_gets_the_gradient():
     assert dx.reshape(2, 4).tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
 
 
+def test_a_nan_is_the_maximum_of_its_windows():
+    x = jnp.array([1.0, jnp.nan, 4.0, 2.0, 3.0, -jnp.inf]).reshape(1, 6, 1)
+    pool = cpu.rewrite(lambda x: nn.max_pool(x, (3,), (3,)))
+    np.testing.assert_array_equal(pool(x).ravel(), [np.nan, 3.0])
+    assert jax.grad(lambda x: pool(x).sum())(x).ravel().tolist() == [0, 0, 0, 0, 1, 0]
+
+
 def test_overlapping_windows_add_their_gradients():
     pool = cpu.rewrite(lambda x: nn.max_pool(x, (3,), (1,)))
     x = jnp.array([0.0, 1.0, 4.0, 2.0, 3.0]).reshape(1, 5, 1)
     assert jax.grad(lambda x: pool(x).sum())(x).ravel().tolist() == [0, 0, 3, 0, 0]
+
+
+def test_a_large_window_is_left_alone():
+    for side, ours in ((5, 1), (6, 0)):
+        pool = cpu.rewrite(lambda x: nn.max_pool(x, (side, side)))  # noqa: B023
+        program = str(jax.make_jaxpr(pool)(normal(0, 1, 6, 6, 1)))
+        assert program.count("custom_vjp_call") == ours
 
 
 @pytest.mark.parametrize("dilation", ["base_dilation", "window_dilation"])

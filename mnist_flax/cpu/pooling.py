@@ -1,9 +1,10 @@
-"""A max-pool whose gradient is fast on CPU: looked up by each value, not scattered by each window.
+"""A max-pool that is fast on CPU: its gradient is looked up by each value, not scattered.
 
 The measured gains are of jax 0.10.1 on 2 cores, medians of 7, inside a `fori_loop`.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,26 +16,58 @@ from jax.extend.core import JaxprEqn
 
 from mnist_flax.cpu.convolution import arrays
 
+# Values in a window. 7×7/7 of 14×14×32 takes 5.7 ms by slices, forward and back, and 3.8 by XLA.
+_LARGEST = 25
 _NOWHERE, _OUTSIDE = -1, -2  # no places in a window, and never equal
 
 
 def is_plain(eqn: JaxprEqn) -> bool:
-    """Says whether this max-pool can be replaced: floats, and nothing dilated."""
+    """Says whether this max-pool can be replaced: floats, nothing dilated, no large window."""
     x, y = arrays(eqn)
+    if math.prod(eqn.params["window_dimensions"]) > _LARGEST:
+        return False
     undilated = {*eqn.params["base_dilation"], *eqn.params["window_dilation"]} == {1}
     return undilated and 0 not in y.shape and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def replacement(eqn: JaxprEqn) -> Callable[[Array], Array]:
-    """Returns the same max-pool with a gradient of its own."""
-    forward = functools.partial(eqn.primitive.bind, **eqn.params)
-    gradient = functools.partial(_gradient, eqn.params)
-    pool = jax.custom_vjp(forward)
-    pool.defvjp(lambda x: (forward(x), x), lambda x, dy: (gradient(x, dy),))
+    """Returns the same max-pool, made of slices, with a gradient of its own."""
+    shape = arrays(eqn)[1].shape
+    pool = jax.custom_vjp(functools.partial(_forward, eqn.params, shape))
+
+    def forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        maxima = pool(x)
+        return maxima, (x, maxima)
+
+    def backward(seen: tuple[Array, Array], dy: Array) -> tuple[Array]:
+        return (_gradient(eqn.params, *seen, dy),)
+
+    pool.defvjp(forward, backward)
     return pool
 
 
-def _gradient(p: dict[str, Any], x: Array, dy: Array) -> Array:
+def _forward(p: dict[str, Any], shape: tuple[int, ...], x: Array) -> Array:
+    """The maxima, from all windows' first values, all their second values, and so on.
+
+    2×2/2 of 28×28×16 at batch 128 takes 0.2 ms where XLA's own takes 1.0; 3×3/2 of 28×28×12 takes
+    0.6 instead of 2.0. The values are the same.
+    """
+    return functools.reduce(lax.max, _windows(p, shape, _padded(p, x)))
+
+
+def _padded(p: dict[str, Any], x: Array) -> Array:
+    return lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(*edges, 0) for edges in p["padding"]])
+
+
+def _windows(p: dict[str, Any], shape: tuple[int, ...], x: Array) -> list[Array]:
+    """Returns for each place in a window, row by row, what all windows have there: `shape`."""
+    strides = np.array(p["window_strides"])
+    reach = (np.array(shape) - 1) * strides + 1
+    starts = np.ndindex(*p["window_dimensions"])
+    return [lax.slice(x, start, start + reach, strides.tolist()) for start in starts]
+
+
+def _gradient(p: dict[str, Any], x: Array, y: Array, dy: Array) -> Array:
     """Adds up, for each value of x, the gradients of the windows whose maximum it is.
 
     With strides s, the values s·i, s·i + 1, … s·i + s - 1 lie in the windows i, i - 1, and so on,
@@ -45,11 +78,11 @@ def _gradient(p: dict[str, Any], x: Array, dy: Array) -> Array:
     """
     window, strides = np.array(p["window_dimensions"]), np.array(p["window_strides"])
     low, shape = np.array(p["padding"])[:, 0], x.shape
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(*edges, 0) for edges in p["padding"]])
+    x = _padded(p, x)
     blocks, reach = -(-np.array(x.shape) // strides), -(-window // strides)
     # Room for the windows before the first, and for blocks at the end that begin no window.
     room = _edges(reach - 1, blocks - dy.shape)
-    place = lax.pad(_place_of_maximum(x, dy.shape, window, strides), np.int32(_NOWHERE), room)
+    place = lax.pad(_place_of_maximum(p, x, y), np.int32(_NOWHERE), room)
     dy = lax.pad(dy, jnp.array(0, dy.dtype), room)
     # Without the barrier XLA looks for the maxima again at each value: 17 ms instead of 0.7.
     place, dy = lax.optimization_barrier((place, dy))
@@ -69,19 +102,14 @@ def _edges(low: np.ndarray, high: np.ndarray) -> list[tuple[int, int, int]]:
     return [(*edges, 0) for edges in zip(low.tolist(), high.tolist(), strict=True)]
 
 
-def _place_of_maximum(
-    x: Array, shape: tuple[int, ...], window: np.ndarray, strides: np.ndarray
-) -> Array:
-    """Where in its window each maximum is, counted row by row: int32 `shape`; the first of ties."""
-    largest, place = None, jnp.zeros(shape, jnp.int32)
-    for n, start in enumerate(np.ndindex(*window)):
-        last = np.array(start) + (np.array(shape) - 1) * strides
-        value = lax.slice(x, start, last + 1, strides.tolist())
-        if largest is None:
-            largest = value
-            continue
-        larger = value > largest
-        largest, place = jnp.where(larger, value, largest), jnp.where(larger, n, place)
+def _place_of_maximum(p: dict[str, Any], x: Array, y: Array) -> Array:
+    """Where in its window each maximum is, counted row by row: int32; the first of ties.
+
+    Nowhere in a window with a NaN, whose gradient is therefore 0.
+    """
+    place = jnp.full(y.shape, _NOWHERE, jnp.int32)
+    for n, value in reversed(list(enumerate(_windows(p, y.shape, x)))):
+        place = jnp.where(value == y, n, place)
     return place
 
 
