@@ -29,18 +29,26 @@ from ml_collections import config_flags
 
 from mnist_flax.config import is_harmless, overridden
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.recipe import load_recipe, override_faults
+from mnist_flax.recipe import load_recipe, override_faults, without_duration
 
 if TYPE_CHECKING:  # they bring JAX, which --help does not wait for
     from mnist_flax.data.dataset import Dataset
     from mnist_flax.inference import Restored
 
+# What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
+_TAKES = {
+    "train": {"init_from", "checkpoint", "report"},
+    "eval": {"checkpoint"},
+    "predict": {"checkpoint", "center", "split", "output"},
+    "report": {"checkpoint", "compare"},
+    "serve": {"checkpoint", "center", "host", "port"},
+    "export": {"checkpoint", "format"},
+}
 FLAGS = flags.FLAGS
 # No default file: overrides would be parsed on import, where nothing can catch their faults.
 config_flags.DEFINE_config_file("config", None, "The recipe: configs/tutorial.py")
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
-_MODES = ["train", "eval", "predict", "report", "serve", "export"]
-flags.DEFINE_enum("mode", "train", _MODES, "What to do")
+flags.DEFINE_enum("mode", "train", list(_TAKES), "What to do")
 flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
 flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
 flags.DEFINE_bool("center", True, "find the digit and centre it; false takes 28×28 pictures as is")
@@ -67,17 +75,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         files = _parse(argv)
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps
-        modes = {"train": _train, "eval": _evaluate, "predict": _predict}
+        modes = {"train": _train, "eval": _evaluate, "predict": lambda: _predict(files)}
         modes |= {"report": _report, "serve": _serve, "export": _export}
-        if FLAGS.mode != "serve":
-            _refuse([], "host", "port")
-        if FLAGS.mode != "export":
-            _refuse([], "format")
-        if FLAGS.mode != "report":
-            _refuse([], "compare")
-        if FLAGS.mode != "train":
-            _refuse([], "report")
-        return modes[FLAGS.mode](files)
+        _refuse(set(_OURS) - _TAKES[FLAGS.mode] - {"config", "workdir", "mode"})
+        if files and FLAGS.mode != "predict":
+            raise UsageError(f"the argument {files[0]!r}: {_nothing_to_do_with_it()}")
+        return modes[FLAGS.mode]()
     except UserError as error:
         _say(f"Error: {error}")
         return error.exit_status
@@ -89,10 +92,11 @@ def main(argv: Sequence[str]) -> int:
         return 130
 
 
-def _train(files: Sequence[str]) -> int:
+def _train() -> int:
     from mnist_flax.stopping import StopSignals
 
-    _refuse(files, *([] if FLAGS.init_from else ["checkpoint"]), "center", "split", "output")
+    if not FLAGS.init_from:
+        _refuse({"checkpoint"})
     if FLAGS.config is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     config, notes = overridden(load_recipe(sys.argv), _overrides())
@@ -113,14 +117,13 @@ def _train(files: Sequence[str]) -> int:
     _say(f"Evaluate it with: {_command([*run, '--mode=eval', '--checkpoint=best'])}")
     _say(f"Ask it with:      {_command([*run, '--mode=predict', 'PICTURE.png'])}")
     if is_harmless("num_steps", config):
-        _say(f"Train it longer:  {_command([*_without_duration(sys.argv[1:]), LONGER])}")
+        _say(f"Train it longer:  {_command([*without_duration(sys.argv[1:]), LONGER])}")
     if FLAGS.report:
         _write_report("latest", {})
     return 0
 
 
-def _evaluate(files: Sequence[str]) -> int:
-    _refuse(files, "init_from", "center", "split", "output")
+def _evaluate() -> int:
     from mnist_flax.evaluation import evaluate_restored
 
     restored = _restore(_overrides())
@@ -144,11 +147,10 @@ def _predict(files: Sequence[str]) -> int:
             "--mode=predict takes either picture files, or --split=test with --output=FILE.npz."
         )
     if FLAGS.split:
-        _refuse(files, "center")
+        _refuse({"center"})
         output = Path(FLAGS.output)
         if output.is_dir() or not output.parent.is_dir():
             raise UsageError(f"--output={output}: name a file in a folder that exists.")
-    _refuse([], "init_from")
     from mnist_flax.prediction import predict_files, predict_split
     from mnist_flax.terminal import draw_prediction, supports_drawing
 
@@ -169,8 +171,7 @@ def _predict(files: Sequence[str]) -> int:
     return 0
 
 
-def _report(files: Sequence[str]) -> int:
-    _refuse(files, "init_from", "center", "split", "output")
+def _report() -> int:
     _write_report(FLAGS.checkpoint, _overrides())
     return 0
 
@@ -191,8 +192,7 @@ def _write_report(which: str, overrides: dict[str, Any]) -> None:
     print(write_report(_workdir(), restored, dataset, others=others, recipe=recipe), flush=True)
 
 
-def _serve(files: Sequence[str]) -> int:
-    _refuse(files, "init_from", "split", "output")
+def _serve() -> int:
     from mnist_flax.serve import serve
 
     restored = _restore(_overrides())
@@ -200,8 +200,7 @@ def _serve(files: Sequence[str]) -> int:
     return 0
 
 
-def _export(files: Sequence[str]) -> int:
-    _refuse(files, "init_from", "center", "split", "output")
+def _export() -> int:
     from mnist_flax.export import FILES, export_network
 
     restored = _restore(_overrides())
@@ -246,12 +245,14 @@ def _parse(argv: Sequence[str]) -> list[str]:
         raise UsageError(f"{error} See --help.") from error
 
 
-def _refuse(files: Sequence[str], *names: str) -> None:
-    """Raises UsageError for what this mode would ignore: a mistake."""
-    given = [f"the argument {files[0]!r}"] if files else []
-    given += [f"--{name}" for name in names if FLAGS[name].present]
-    if given:
-        raise UsageError(f"{given[0]}: --mode={FLAGS.mode} takes no such thing here; see --help.")
+def _refuse(names: set[str]) -> None:
+    """Raises UsageError if any of these flags is given: it would be ignored."""
+    if given := sorted(name for name in names if FLAGS[name].present):
+        raise UsageError(f"--{given[0]}: {_nothing_to_do_with_it()}")
+
+
+def _nothing_to_do_with_it() -> str:
+    return f"--mode={FLAGS.mode} takes no such thing here; see --help."
 
 
 def _say(text: str) -> None:
@@ -275,17 +276,6 @@ def _workdir() -> Path:
 
 def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["python", sys.argv[0], *arguments])
-
-
-def _without_duration(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments without --config.num_steps and --config.num_epochs."""
-    kept, skip = [], False
-    for argument in arguments:
-        match = re.fullmatch(r"--?config\.num_(?:steps|epochs)(=.*)?", argument)
-        if not match and not skip:
-            kept.append(argument)
-        skip = bool(match and not match[1])  # its value stands apart
-    return kept
 
 
 def _help() -> str:

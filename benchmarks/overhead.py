@@ -7,7 +7,8 @@
 metrics.jsonl, the order and the row of an epoch, the checks for NaN, and two checkpoints a round:
 one that is due, and the best. `bare` is one compiled chunk of as many
 steps. They take turns, on one state that goes on from each to the other; the seconds that
-evaluations take are left out. The share is loop / bare - 1.
+evaluations take are left out. The share is loop / bare - 1, and has the noise of both. `outside` is
+what a run spends outside its compiled chunks, of what it spends inside them.
 """
 
 import argparse
@@ -84,21 +85,36 @@ def _measure(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, list[fl
         jax.block_until_ready(state)
         return (time.perf_counter() - started) / arguments.steps
 
+    outside = []
+
     def loop() -> float:
         nonlocal state
-        seconds, state = _run(recipe, programs, state, arguments.steps)
+        seconds, inside, state = _run(recipe, programs, state, arguments.steps)
+        outside.append(seconds / inside - 1)
         return seconds / arguments.steps
 
     for warm_up in (loop, bare):  # last_batch is compiled when it is first called
         warm_up()
+    outside.clear()
     taken = machine.interleave({"bare": bare, "loop": loop}, arguments.rounds)
-    return {**taken, "product": [machine.matrix_product()()]}
+    return {**taken, "outside": outside, "product": [machine.matrix_product()()]}
 
 
 def _run(
     recipe: Recipe, programs: Programs, state: TrainState, steps: int
-) -> tuple[float, TrainState]:
-    """Returns the seconds of a run of so many steps, evaluations left out, and its state."""
+) -> tuple[float, float, TrainState]:
+    """Returns the seconds of a run of so many steps without its evaluations, those of them that
+    are spent in chunks, and the run's state.
+    """
+    inside = 0.0
+
+    def train_chunk(*chunk: Any) -> TrainState:
+        nonlocal inside
+        started = time.perf_counter()
+        after = jax.block_until_ready(programs.train_chunk(*chunk))
+        inside += time.perf_counter() - started
+        return after
+
     config, dataset, step = recipe.config, recipe.dataset, int(state.step)
     times = Timetable.from_config(config, num_train_examples(config, dataset))
     times = dataclasses.replace(times, total_steps=step + steps)
@@ -113,14 +129,24 @@ def _run(
     ):
         writer = Writer(Path(folder), console, dataset.name)
         run = Run(
-            config, dataset, times, rate, programs, checkpoints, writer, console, lambda: False
+            config=config,
+            dataset=dataset,
+            times=times,
+            model=recipe.model,
+            learning_rate=rate,
+            programs=dataclasses.replace(programs, train_chunk=train_chunk),
+            checkpoints=checkpoints,
+            writer=writer,
+            console=console,
+            should_stop=lambda: False,
         )
         started = time.perf_counter()
         state = run_loop(run, at, state)
         jax.block_until_ready(state)
         seconds = time.perf_counter() - started
         rows = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
-        return seconds - sum(row["seconds"] for row in rows if row.get("split") == "eval"), state
+        seconds -= sum(row["seconds"] for row in rows if row.get("split") == "eval")
+        return seconds, inside, state
 
 
 def _show(results: dict[str, Any]) -> None:
@@ -130,8 +156,9 @@ def _show(results: dict[str, Any]) -> None:
         shares = [ratio - 1 for ratio in machine.ratios(taken["loop"], taken["bare"])]
         pace = f"{taken['product'][0] / 1e9:,.0f}"
         columns = spread(taken["bare"]), spread(taken["loop"])
-        rows.append((name, *columns, machine.spread(shares, ".1%"), pace))
-    head = ("", "bare, ms/step", "loop, ms/step", "loop / bare - 1", "GFLOP/s")
+        shares_of = (machine.spread(each, ".1%") for each in (shares, taken["outside"]))
+        rows.append((name, *columns, *shares_of, pace))
+    head = ("", "bare, ms/step", "loop, ms/step", "loop / bare - 1", "outside", "GFLOP/s")
     machine.print_table(head, rows)
 
 

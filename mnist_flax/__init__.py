@@ -15,6 +15,15 @@ everything that happens can be repeated to the bit. Read it in this order:
     checkpoint.py  save, restore, latest, best; resume.py says whether a run may go on from there
     config.py      every field, once
 
+What looks at a run reads it from its workdir by inference.py, and a run that does not ask for it
+imports none of it:
+
+    evaluation.py, prediction.py    a split counted once; pictures, laid out by ink.py
+    report/        a page of curves, mistakes and layers
+    serve/         a page to draw on
+    export.py      files that run without this package; model_card.py goes with them
+    tensorboard.py a view of metrics.jsonl
+
 launch.py at the top of the repository turns flags into calls of these.
 """
 

@@ -82,7 +82,7 @@ def model_card(
         _title(restored),
         "## Files\n\n" + _file_table(files, rows),
         "## Input and output\n\n" + _signature(restored),
-        *(f"## Run {file}\n\n{_example(file, restored.image_shape)}" for file in files),
+        *(f"## Run {file}\n\n{_how_to_run(file, restored.image_shape)}" for file in files),
         "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error),
         "## Data\n\n" + _data(restored, dataset, recorded["config"]["data"]),
         "## Limits\n\n" + _limits(restored),
@@ -141,8 +141,19 @@ def _signature(restored: Restored) -> str:
     )
 
 
-def _example(file: str, image_shape: tuple[int, int, int]) -> str:
-    told, code = _HOW[file]
+def _how_to_run(file: str, image_shape: tuple[int, int, int]) -> str:
+    told = _HOW[file][0].format(**environment())
+    return f"{told}\n\n```python\n{example(file, image_shape)}```"
+
+
+def example(file: str, image_shape: tuple[int, int, int]) -> str:
+    """Returns the Python that runs an exported file on a picture, without this package.
+
+    Args:
+      file: 'model.stablehlo' or 'model.onnx'.
+      image_shape: (H, W, C) that the network takes.
+    """
+    code = _HOW[file][1]
     height, width, channels = image_shape
     values = {
         "MODE": {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "L"),
@@ -152,7 +163,7 @@ def _example(file: str, image_shape: tuple[int, int, int]) -> str:
     }
     for name, value in values.items():
         code = code.replace(name, value)
-    return f"{told.format(**environment())}\n\n```python\n{code}```"
+    return code
 
 
 def _evaluation(

@@ -108,3 +108,14 @@ def override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
             shown = value if equals else " ".join(apart)
             faults.append(f"--config.{name}={shown}: the value must be {_KINDS.get(kind, kind)}.")
     return faults
+
+
+def without_duration(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without --config.num_steps and --config.num_epochs."""
+    kept, skip = [], False
+    for argument in arguments:
+        match = re.fullmatch(r"--?config\.num_(?:steps|epochs)(=.*)?", argument)
+        if not match and not skip:
+            kept.append(argument)
+        skip = bool(match and not match[1])  # its value stands apart
+    return kept

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from mnist_flax.model_card import example
+
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -15,6 +17,12 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", document.read_text())
     assert links
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_readme_runs_exported_files_as_their_card_does() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    examples = [block for block in blocks if "model.stablehlo" in block or "model.onnx" in block]
+    assert examples == [example(name, (28, 28, 1)) for name in ("model.stablehlo", "model.onnx")]
 
 
 def test_the_tour_names_code_that_is_there() -> None:

@@ -52,6 +52,15 @@ def _killed() -> list[Fault]:
             Fault(f"kill -9 on resume: {name}", half=True, during=f"kill@{moment}", status=-9)
             for name, moment in RESUMING.items()
         ),
+        Fault(
+            "kill -9: the middle of the report",
+            more=("--report",),
+            during="kill@open:report/index",
+            status=-9,
+            then=("--report",),
+            resumes="is finished",
+            left=("report/index.html",),
+        ),
     ]
 
 
@@ -90,6 +99,9 @@ def _disk() -> list[Fault]:
              says=METRICS_FILE),
         full("disk full: in .holder", during="full@open:.holder.tmp",
              says="holder|cannot be written"),
+        full("disk full: in the report", more=("--report",), during="full@open:report/",
+             says="report/predictions.npz: cannot be written", then=("--report",),
+             resumes="is finished", left=("report/index.html",)),
         full("disk full: a small disk, indeed full", half=True, obstacle=no_namespaces,
              prefix=in_namespace(harms.SMALL_DISK), says="No space left|disk is full"),
         full("the workdir is read-only", half=True, obstacle=no_namespaces, untouched=True,
