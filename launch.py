@@ -116,6 +116,8 @@ def _train() -> int:
     run = [f"--config={FLAGS['config'].config_filename}", f"--workdir={_workdir()}"]
     _say(f"Evaluate it with: {_command([*run, '--mode=eval', '--checkpoint=best'])}")
     _say(f"Ask it with:      {_command([*run, '--mode=predict', 'PICTURE.png'])}")
+    if not FLAGS.report:
+        _say(f"Look at it with:  {_command([*run, '--mode=report'])}")
     if is_harmless("num_steps", config):
         _say(f"Train it longer:  {_command([*without_duration(sys.argv[1:]), LONGER])}")
     if FLAGS.report:
