@@ -13,7 +13,7 @@ everything that happens can be repeated to the bit. Read it in this order:
     optim.py       optax's optimizers and schedules, by optax's names
     cpu/           why a step inside a loop is fast on a CPU
     checkpoint.py  save, restore, latest, best; resume.py says whether a run may go on from there
-    config.py      every field, once
+    config.py      every field, once; validation.py finds every fault at once
 
 What looks at a run reads it from its workdir by inference.py, and a run that does not ask for it
 imports none of it:

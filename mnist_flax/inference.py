@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 
 from mnist_flax import data
 from mnist_flax.checkpoint import Checkpoints
-from mnist_flax.config import flatten, missing_fields, overridden, validate
+from mnist_flax.config import flatten, overridden
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.models import create_model
 from mnist_flax.optim import create_optimizer
 from mnist_flax.state import TrainState, create_state
+from mnist_flax.validation import missing_fields, validate
 from mnist_flax.workdir import read_config
 
 _OTHER_DATA = {"data.name", "data.data_dir"}

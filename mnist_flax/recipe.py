@@ -12,9 +12,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mnist_flax.config import flatten, require_fields
+from mnist_flax.config import flatten
 from mnist_flax.errors import UsageError
 from mnist_flax.registry import nearest
+from mnist_flax.validation import require_fields
 
 _KINDS = {
     "bool": "true or false",

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from mnist_flax import data, finetune, resume
 from mnist_flax.checkpoint import Checkpoints
 from mnist_flax.compilation import Programs, compile_programs, init_state, slow_layers
-from mnist_flax.config import flatten, validate
+from mnist_flax.config import flatten
 from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.environment import environment
@@ -25,6 +25,7 @@ from mnist_flax.optim import check_optimizer, create_optimizer, create_schedule
 from mnist_flax.programs import num_train_examples
 from mnist_flax.state import TrainState, create_state
 from mnist_flax.timetable import Timetable
+from mnist_flax.validation import validate
 from mnist_flax.workdir import locked, read_rows
 from mnist_flax.writers import Console, Writer
 

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from mnist_flax.config import default_config, diff, flatten, is_harmless, overridden, validate
+from mnist_flax.config import default_config, diff, flatten, is_harmless, overridden
 from mnist_flax.errors import UsageError
+from mnist_flax.validation import validate
 
 
 def recipe(**fields: Any) -> ConfigDict:
