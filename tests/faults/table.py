@@ -99,7 +99,7 @@ def _disk() -> list[Fault]:
              says=METRICS_FILE),
         full("disk full: in .holder", during="full@open:.holder.tmp",
              says="holder|cannot be written"),
-        full("disk full: in the report", more=("--report",), during="full@open:report/",
+        full("disk full: in the report", more=("--report",), during="full@open:report/predictions",
              says="report/predictions.npz: cannot be written", then=("--report",),
              resumes="is finished", left=("report/index.html",)),
         full("disk full: a small disk, indeed full", half=True, obstacle=no_namespaces,
