@@ -98,5 +98,7 @@ def predict_split(restored: Restored, split: Split, output: Path) -> float:
         temporary.replace(output)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{output}: cannot be written ({error.strerror}).") from error
+        raise UserError(
+            f"{output}: cannot be written ({error.strerror}). Make room, or name another place."
+        ) from error
     return float(np.mean(result["classes"] == split.labels))
