@@ -29,7 +29,7 @@ from ml_collections import config_flags
 
 from mnist_flax.config import is_harmless, overridden
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.recipe import load_recipe, override_faults, without_duration
+from mnist_flax.recipe import load_recipe, override_faults, to_go_on
 
 if TYPE_CHECKING:  # they bring JAX, which --help does not wait for
     from mnist_flax.data.dataset import Dataset
@@ -119,7 +119,7 @@ def _train() -> int:
     if not FLAGS.report:
         _say(f"Look at it with:  {_command([*run, '--mode=report'])}")
     if is_harmless("num_steps", config):
-        _say(f"Train it longer:  {_command([*without_duration(sys.argv[1:]), LONGER])}")
+        _say(f"Train it longer:  {_command([*to_go_on(sys.argv[1:]), LONGER])}")
     if FLAGS.report:
         _write_report("latest", {})
     return 0
@@ -187,7 +187,7 @@ def _write_report(which: str, overrides: dict[str, Any]) -> None:
     others = (
         (workdir, other, _load_data(other).eval)
         for workdir in map(Path, FLAGS.compare)
-        for other in [_restore(overrides, workdir, which)]
+        for other in [_restore_other(overrides, workdir, which)]
     )
     config = load_recipe(sys.argv)
     recipe = Recipe(FLAGS["config"].config_filename, config) if config else None
@@ -222,6 +222,15 @@ def _restore(
     restored = restore(workdir or _workdir(), which or FLAGS.checkpoint, overrides)
     _say(f"Restored step {int(restored.state.step):,} from {restored.checkpoint}")
     return restored
+
+
+def _restore_other(overrides: dict[str, Any], workdir: Path, which: str) -> "Restored":
+    if workdir.resolve() == _workdir().resolve():
+        raise UsageError(f"--compare={workdir}: is this run itself. Name others.")
+    try:
+        return _restore(overrides, workdir, which)
+    except UserError as error:
+        raise UsageError(f"--compare={workdir}: {error}") from error
 
 
 def _load_data(restored: "Restored") -> "Dataset":

@@ -146,7 +146,10 @@ def export_network(
     ]
     error = calibration(expected, labels).error
     card = model_card(restored, dataset, read_config(workdir), result, error, rows).encode()
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: no folder ({error.strerror}). Move what is there.") from error
     for name in FILES:
         if name in contents:
             write_atomic(folder / FILES[name], contents[name])

@@ -47,8 +47,8 @@ print(probabilities[0].argmax(), probabilities[0].max())
 """
 _HOW = {
     "model.stablehlo": (
-        "StableHLO, for `pip install jax pillow`, on a CPU, a CUDA GPU or a TPU. It was written by "
-        "jax {jax}; JAX promises that its releases of the next six months read it.",
+        "StableHLO, for `pip install jax flatbuffers pillow`, on a CPU, a CUDA GPU or a TPU. It "
+        "was written by jax {jax}; JAX promises that its releases of the next six months read it.",
         _RUN_STABLEHLO,
     ),
     "model.onnx": ("ONNX, for `pip install onnxruntime pillow`.", _RUN_ONNX),

@@ -111,12 +111,16 @@ def override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
     return faults
 
 
-def without_duration(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments without --config.num_steps and --config.num_epochs."""
+def to_go_on(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without those of a run's start and end.
+
+    These are --config.num_steps, --config.num_epochs, --init_from, --checkpoint and --report.
+    """
+    pattern = r"--?(?:config\.num_(?:steps|epochs)|init_from|checkpoint|((?:no)?report))(=.*)?"
     kept, skip = [], False
     for argument in arguments:
-        match = re.fullmatch(r"--?config\.num_(?:steps|epochs)(=.*)?", argument)
+        match = re.fullmatch(pattern, argument)
         if not match and not skip:
             kept.append(argument)
-        skip = bool(match and not match[1])  # its value stands apart
+        skip = bool(match and not match[1] and not match[2])  # its value stands apart
     return kept

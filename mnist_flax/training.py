@@ -82,6 +82,8 @@ def train(
         at = _standing(workdir, saved, state, checkpoints.best_accuracy())
         if at.evaluated and not at.improved and at.step >= times.total_steps:
             message = f"The run in {workdir} is finished: it stands at step {at.step:,}."
+            if config.tensorboard and not (workdir / "tensorboard").exists():
+                message += " Event files for TensorBoard take one more step."
             console.say("\n".join([*dataset.notes, message]))
             return state
 

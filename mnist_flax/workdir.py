@@ -67,8 +67,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):  # a part of it would keep a full disk full
+            temporary.unlink()
         raise UserError(
-            f"{path}: cannot be written ({_reason(error)}). Make room and start again."
+            f"{path}: cannot be written ({_reason(error)}). Make room, or see to its permissions, "
+            "and start again."
         ) from error
 
 

@@ -108,6 +108,12 @@ def test_a_network_of_another_shape_takes_pictures_of_its_size() -> None:
     )
 
 
+def test_a_form_is_told_what_to_be(client: TestClient) -> None:
+    answer = client.post("/predict", files={"file": saved(GREY_IMAGE)})
+    assert (answer.status_code, list(answer.json())) == (415, ["error"])
+    assert "--data-binary" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [

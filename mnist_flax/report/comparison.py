@@ -37,12 +37,13 @@ def compare(
     Raises:
       UserError: these are other images, or in another order.
     """
+    data = other.config.data
     same = np.array_equal(split.labels, other_split.labels)
     if not (same and np.array_equal(split.images, other_split.images)):
         raise UserError(
-            f"--compare={workdir}: its evaluation split holds other images than this run's "
-            f"({len(other_split.labels):,}, here {len(split.labels):,}). Name the same data for "
-            "all of them with --config.data.…, or leave it out."
+            f"--compare={workdir}: its evaluation split holds other images than this run's, or in "
+            f"another order (data.name={data.name!r}, data.eval_split={data.eval_split!r}, "
+            f"data.resplit={data.resplit}; {len(other_split.labels):,} images). Leave it out."
         )
     other_right = predict(other, other_split.images)["classes"] == other_split.labels
     return Compared(

@@ -72,8 +72,9 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python adds the address again
         raise UsageError(
-            f"--host={host} --port={port}: cannot be bound ({error.strerror}). Name an address of "
+            f"--host={host} --port={port}: cannot be bound ({reason}). Name an address of "
             "this machine, and a port that is free; 0 is any free one."
         ) from error
     if ipaddress.ip_address(listener.getsockname()[0]).is_unspecified:

@@ -57,6 +57,8 @@ def create_app(answer: Answer, about: Mapping[str, Any], hosts: Sequence[str]) -
 
     async def predict(request: Request) -> Response:
         _refuse_other_origins(request)
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise HTTPException(415, "A form: send the file itself (curl --data-binary @FILE).")
         if request.url.query not in ("", "features=1"):
             raise HTTPException(400, f"?{request.url.query[:80]}: only ?features=1 is known.")
         data = await _body(request)
