@@ -16,6 +16,7 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 TINY = f"--config={TESTS / 'tiny.py'}"
 
 
+@pytest.mark.slow
 def test_training_may_end_with_it_and_the_page_says_how_to_repeat_the_run(
     launch: Launch, digits: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,10 @@ from serving import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 expect.set_options(timeout=30_000)  # ms; processors are shared
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome"),
+]
 
 
 @pytest.fixture(scope="module")

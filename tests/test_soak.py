@@ -51,6 +51,7 @@ def test_growth_is_from_the_second_quarter_to_the_last(soak: ModuleType) -> None
     assert soak.growth(samples) == {"rss_mib": [101, 500, 115]}
 
 
+@pytest.mark.slow
 def test_a_short_soak(digits: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, str(SOAK), "--quick", f"--data_dir={digits}", f"--output={output}"]

@@ -206,6 +206,7 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_throughput_in_a_few_steps(digits: Path, tmp_path: Path) -> None:
     peer, output = tmp_path / "peer.py", tmp_path / "throughput.json"
     peer.write_text(PEER)
