@@ -1,7 +1,7 @@
 """A max-pool that is fast on CPU: its gradient is looked up by each value, not scattered.
 
-The measured gains are of jax 0.10.1 on 2 cores, inside a `fori_loop`: medians of 7 for the gradient,
-the lowest of 15 forward, the lowest of 5 for large windows.
+The measured gains are of jax 0.10.1 on 2 cores, inside a `fori_loop`: medians of 7 for
+the gradient, the lowest of 15 forward, the lowest of 5 for large windows.
 """
 
 import functools
