@@ -25,10 +25,10 @@ import optax
 from flax import linen as nn
 from throughput import Recipe, device_data, make_plain_step, our_step, plain_step
 
-from mnist_flax.compilation import slow_layers
 from mnist_flax.config import default_config
+from mnist_flax.core.state import TrainState
 from mnist_flax.data.dataset import Dataset, Split
-from mnist_flax.state import TrainState
+from mnist_flax.training.compilation import slow_layers
 
 BATCH_SIZE = 64
 SHAPE = (28, 28, 1)

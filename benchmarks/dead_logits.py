@@ -21,11 +21,11 @@ import numpy as np
 import optax
 
 from mnist_flax import data
-from mnist_flax.compilation import compile_programs
+from mnist_flax.core.optimizers import create_optimizer
+from mnist_flax.core.state import create_state
 from mnist_flax.models import create_model
-from mnist_flax.optim import create_optimizer
-from mnist_flax.state import create_state
-from mnist_flax.steps import apply_eval
+from mnist_flax.tasks.classification import apply_eval
+from mnist_flax.training.compilation import compile_programs
 
 RECIPES = ("lenet", "lenet_augmented")
 STARTS = 10

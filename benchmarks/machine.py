@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import jax.numpy as jnp
 
-from mnist_flax.environment import environment
 from mnist_flax.errors import UserError
+from mnist_flax.workdir.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT_FLOPS = 2 * 2048**3

@@ -28,15 +28,16 @@ import jax.numpy as jnp
 import machine
 from throughput import RECIPES, Recipe, load_recipe, make_recipe
 
-from mnist_flax.checkpoint import Checkpoints
-from mnist_flax.compilation import Programs, compile_programs
+from mnist_flax.core.optimizers import create_schedule
+from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
-from mnist_flax.loop import Run, Standing, run_loop
-from mnist_flax.optim import create_schedule
-from mnist_flax.programs import num_train_examples
-from mnist_flax.state import TrainState
-from mnist_flax.timetable import Timetable
-from mnist_flax.writers import Console, Writer
+from mnist_flax.show.console import Console
+from mnist_flax.show.writer import Writer
+from mnist_flax.tasks.programs import num_train_examples
+from mnist_flax.training.compilation import Programs, compile_programs
+from mnist_flax.training.loop import Run, Standing, run_loop
+from mnist_flax.training.timetable import Timetable
+from mnist_flax.workdir.checkpoints import Checkpoints
 
 ONLY = "lenet,tutorial"
 

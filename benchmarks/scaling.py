@@ -28,7 +28,7 @@ from throughput import RECIPES, load_recipe, make_recipe, our_step
 
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.errors import UserError
-from mnist_flax.programs import num_train_examples
+from mnist_flax.tasks.programs import num_train_examples
 
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 IMAGES = (1_000, 4_000, 16_000)  # and all that there are

@@ -30,9 +30,9 @@ from typing import Any
 
 import machine
 
-from mnist_flax.checkpoint import Checkpoints
 from mnist_flax.errors import UserError
-from mnist_flax.workdir import read_rows
+from mnist_flax.workdir.checkpoints import Checkpoints
+from mnist_flax.workdir.rows import read_rows
 
 CYCLES, STEPS, EVERY = 200, 50_000, 50
 QUICK_CYCLES, QUICK_STEPS = 2, 2_000

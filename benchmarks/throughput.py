@@ -34,15 +34,17 @@ from flax import linen as nn
 from jax.extend.core import Jaxpr, jaxprs_in_params
 from ml_collections import ConfigDict
 
-from mnist_flax import data, programs
-from mnist_flax.compilation import compile_programs, init_state, slow_layers
+from mnist_flax import data
+from mnist_flax.core.optimizers import create_optimizer, create_schedule
+from mnist_flax.core.state import PyTree, TrainState
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
+from mnist_flax.keys import rng_key
 from mnist_flax.models import create_model
-from mnist_flax.optim import create_optimizer, create_schedule
-from mnist_flax.state import PyTree, TrainState, rng_key
-from mnist_flax.steps import apply_train
-from mnist_flax.timetable import Timetable
+from mnist_flax.tasks import programs
+from mnist_flax.tasks.classification import apply_train
+from mnist_flax.training.compilation import compile_programs, init_state, slow_layers
+from mnist_flax.training.timetable import Timetable
 
 RECIPES = sorted(path.stem for path in (machine.ROOT / "configs").glob("*.py"))
 PEER_ARCHS = ("lenet_augmented", "rmsprop", "tutorial")  # recipes that the PyTorch peer has, too

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 
 from mnist_flax.data import augment
 from mnist_flax.data.sample import read_sample
-from mnist_flax.inference import restore
+from mnist_flax.use.restore import restore
 
 FOLDER = Path(__file__).resolve().parent
 TITLES = ("as it is", "down", "up", "right", "left", "flipped")

@@ -3,8 +3,8 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-from mnist_flax.inference import load_data, restore
 from mnist_flax.report import write_report
+from mnist_flax.use.restore import load_data, restore
 
 
 class Page(HTMLParser):

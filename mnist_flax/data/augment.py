@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mnist_flax import registry
+from mnist_flax.config import registry
 from mnist_flax.errors import UsageError, where_it_failed
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_flax.data.dataset import LARGEST, Raw, Split
+from mnist_flax.data.pictures import PictureError, opened
 from mnist_flax.errors import UserError
-from mnist_flax.pictures import PictureError, opened
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mnist_flax import registry
+from mnist_flax.config import registry
 from mnist_flax.errors import UsageError, where_it_failed
-from mnist_flax.trees import first_change
 
 MODELS = {
     "compact": "mnist_flax.models.compact:Compact",
@@ -75,50 +74,6 @@ def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
         else:
             continue
         raise UsageError(f"config.model.{field}={value!r}: must be {kind}, as its default is.")
-
-
-def check_model(model: nn.Module, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Traces the model as the run will use it, in training and at rest, and checks what comes out.
-
-    Raises:
-      UsageError: it fails, with the line where it does; its logits are not [B, num_classes]; or
-        its batch statistics change their form.
-    """
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-
-    def both_modes(images: jax.Array) -> tuple[Any, Any, Any, Any]:
-        variables = model.init(jax.random.key(0), images)
-        logits, updates = model.apply(
-            variables,
-            images,
-            train=True,
-            rngs={"dropout": jax.random.key(1)},
-            mutable=["batch_stats"],
-        )
-        stats = {name: variables[name] for name in updates if name in variables}
-        return logits, model.apply(variables, images), stats, updates
-
-    name = f"{type(model).__module__}:{type(model).__name__}"
-    try:
-        in_training, at_rest, stats, new_stats = jax.eval_shape(both_modes, images)
-    except Exception as error:
-        raise UsageError(
-            f"config.model.name={name!r} fails on images {list(images.shape)}: "
-            f"{where_it_failed(error, __file__)}"
-        ) from error
-    for logits, mode in ((in_training, ""), (at_rest, " with train=False")):
-        shape = getattr(logits, "shape", None)
-        if shape != (2, num_classes):
-            got = "no array" if shape is None else f"logits {list(shape)}"
-            raise UsageError(
-                f"config.model.name={name!r}{mode} gives {got} for {images.shape[0]} images of "
-                f"{num_classes} classes; needed are [{images.shape[0]}, {num_classes}]."
-            )
-    if change := first_change(stats, new_stats):
-        raise UsageError(
-            f"config.model.name={name!r}: a step makes {change}; batch statistics must keep their "
-            "form."
-        )
 
 
 def summary(model: nn.Module, image_shape: tuple[int, ...], width: int = 100) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 from flax import linen as nn
 
-from mnist_flax import registry
+from mnist_flax.config import registry
 from mnist_flax.errors import UsageError
 
 INITIALIZERS = {

@@ -19,13 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_flax.calibration import calibration
 from mnist_flax.data.augment import check_augment
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.errors import UserError
-from mnist_flax.inference import Restored
 from mnist_flax.models import summary
-from mnist_flax.prediction import predict_split
 from mnist_flax.report import pictures, plots
 from mnist_flax.report.about import about
 from mnist_flax.report.comparison import compare
@@ -33,7 +30,10 @@ from mnist_flax.report.history import History, points, read_history
 from mnist_flax.report.page import Picture, render
 from mnist_flax.report.repeat import Recipe
 from mnist_flax.report.scores import Predictions, read_predictions, score
-from mnist_flax.workdir import write_atomic
+from mnist_flax.use.calibration import calibration
+from mnist_flax.use.prediction import predict_split
+from mnist_flax.use.restore import Restored
+from mnist_flax.workdir.files import write_atomic
 
 PREDICTIONS = "predictions.npz"
 _CONFUSIONS = 8  # that are listed

@@ -9,11 +9,11 @@ import jax
 
 from mnist_flax.config import diff, flatten
 from mnist_flax.data.dataset import Dataset
-from mnist_flax.environment import environment
-from mnist_flax.inference import Restored
 from mnist_flax.report.history import History
 from mnist_flax.report.repeat import Recipe, repeat_command
-from mnist_flax.workdir import read_config
+from mnist_flax.use.restore import Restored
+from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.files import read_config
 
 
 def about(

@@ -7,9 +7,9 @@ import numpy as np
 
 from mnist_flax.data.dataset import Split
 from mnist_flax.errors import UserError
-from mnist_flax.inference import Restored
-from mnist_flax.prediction import predict
 from mnist_flax.report.scores import McNemar, mcnemar
+from mnist_flax.use.prediction import predict
+from mnist_flax.use.restore import Restored
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_flax.errors import UserError
-from mnist_flax.workdir import METRICS_FILE, read_rows
+from mnist_flax.workdir.rows import METRICS_FILE, read_rows
 
 Row = dict[str, Any]
 Points = tuple[list[int], list[float]]

@@ -10,14 +10,14 @@ import numpy as np
 
 from mnist_flax.data.augment import EXTENDED_PARTS, create_augment, extend
 from mnist_flax.data.dataset import Split
-from mnist_flax.features import feature_maps
-from mnist_flax.filters import first_filters
-from mnist_flax.inference import Restored
+from mnist_flax.keys import rng_key
 from mnist_flax.report import plots
 from mnist_flax.report.page import Picture
 from mnist_flax.report.saliency import saliency
 from mnist_flax.report.scores import Predictions
-from mnist_flax.state import rng_key
+from mnist_flax.use.features import feature_maps
+from mnist_flax.use.filters import first_filters
+from mnist_flax.use.restore import Restored
 
 MISTAKES = 24
 CLASSES = 10  # of more classes, so many have samples

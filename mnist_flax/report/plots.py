@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from mnist_flax.calibration import Calibration
 from mnist_flax.report.history import Points
+from mnist_flax.use.calibration import Calibration
 
 TILE = 56  # pixels: twice the side of an MNIST image
 _GAP = 4

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mnist_flax.core.state import TrainState
 from mnist_flax.data.augment import normalize
-from mnist_flax.state import TrainState
 
 
 def saliency(

@@ -9,10 +9,10 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
+from mnist_flax.data.pictures import check_shape
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.inference import Restored
-from mnist_flax.pictures import check_shape
 from mnist_flax.serve.answers import make_answer
+from mnist_flax.use.restore import Restored
 
 try:
     import uvicorn

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from mnist_flax.features import feature_maps
-from mnist_flax.inference import Restored
-from mnist_flax.pictures import fit_picture
-from mnist_flax.programs import make_predict_batch
+from mnist_flax.data.pictures import fit_picture
+from mnist_flax.tasks.programs import make_predict_batch
+from mnist_flax.use.features import feature_maps
+from mnist_flax.use.restore import Restored
 
 Answer = Callable[[bytes, bool], dict[str, Any]]
 

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from mnist_flax.pictures import PictureError
+from mnist_flax.data.pictures import PictureError
 from mnist_flax.serve.answers import Answer
 
 MAX_BYTES = 16 * 2**20  # a telephone's photograph has 3 to 12 MB

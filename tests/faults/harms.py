@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import Bench, digests, files_of, how_it_ended
 
-from mnist_flax.workdir import METRICS_FILE
+from mnist_flax.workdir.rows import METRICS_FILE
 
 NEWEST = "checkpoints/latest/24"  # of the run that was killed at step 28
 

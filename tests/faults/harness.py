@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from conftest import TESTS, events, launch_command, launch_environment, rows
 
-from mnist_flax.inference import restore
+from mnist_flax.use.restore import restore
 
 WRAPPER = Path(__file__).with_name("wrapper.py")
 HALF = "kill@os.mkdir:latest/28."  # rows up to step 20; saves of 16 (the best), 20 and 24

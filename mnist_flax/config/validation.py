@@ -1,0 +1,129 @@
+"""Every fault of a config at once. What the other modules know of their own fields, they check."""
+
+import functools
+from collections.abc import Callable, Iterable
+
+from ml_collections import ConfigDict
+
+from mnist_flax.config.changes import flatten
+from mnist_flax.config.fields import default_config
+from mnist_flax.errors import UsageError
+
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LOOKED_UP = ("model.name", "optimizer.name", "schedule.name")
+
+
+def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]] = ()) -> None:
+    """Checks every field's value; names every fault at once.
+
+    Args:
+      config: a whole config, after overrides or as it was read from a file.
+      others: further checks, each raising UsageError: those of modules that this one may not
+        import (models, optim, data). They are given the config with defaults in place of values of
+        a wrong type, which are told already.
+
+    Raises:
+      UsageError: one line a fault.
+    """
+    require_fields(config)
+    config, faults = _typed(config)
+    faults += _faults(config)
+    for check in others:
+        try:
+            check(config)
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError("\n".join(faults))
+
+
+def require_fields(config: object) -> None:
+    """Raises UsageError if a recipe lacks what default_config() would have given it."""
+    if not isinstance(config, ConfigDict):
+        raise UsageError(
+            f"get_config() returned a {type(config).__name__}: return what default_config() gives."
+        )
+    if missing := missing_fields(config):
+        raise UsageError(
+            f"The recipe has no {', '.join('config.' + name for name in missing)}: "
+            "start from default_config() and set fields of it."
+        )
+
+
+def missing_fields(config: ConfigDict) -> list[str]:
+    """Returns what a config lacks of default_config(), parameters of augmentations aside."""
+    needed = {name for name in flatten(default_config()) if not name.startswith("augment.random_")}
+    return sorted(needed - flatten(config).keys())
+
+
+def _typed(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
+    """Returns the config with defaults for values of a wrong type, and a line for each of them.
+
+    A ConfigDict checks types where it is set, but not those of a config.json that was edited. The
+    names of models, optimizers and schedules are left to those who look them up; None to _faults.
+    """
+    typed, values, faults = config.copy_and_resolve_references(), flatten(config), []
+    for field, default in flatten(default_config()).items():
+        section, _, leaf = field.rpartition(".")
+        value = values.get(field)
+        if value is None or field in _LOOKED_UP:
+            continue
+        known = _section(default_config(), section)
+        want = known.get_type(leaf)
+        fits = (int, float) if want is float else list if want is tuple else want
+        if isinstance(value, fits) and isinstance(value, bool) <= (want is bool):
+            continue
+        faults.append(f"config.{field}={value!r}: must be {_TYPES.get(want, 'a list of names')}.")
+        with typed.ignore_type():
+            _section(typed, section)[leaf] = tuple(default) if want is tuple else default
+    return typed, faults
+
+
+def _section(config: ConfigDict, path: str) -> ConfigDict:
+    return functools.reduce(
+        lambda section, name: section[name], path.split(".") if path else [], config
+    )
+
+
+def _faults(config: ConfigDict) -> list[str]:
+    faults = [
+        f"config.{field}={config[field]}: must be at least {least}."
+        for field, least in (
+            ("seed", 0),
+            ("batch_size", 1),
+            ("num_steps", 1),
+            ("num_epochs", 1),
+            ("log_every_steps", 0),
+            ("eval_every_steps", 0),
+            ("checkpoint_every_steps", 0),
+            ("keep_checkpoints", 1),
+        )
+        if config[field] is not None and config[field] < least
+    ]
+    faults += [
+        f"config.{field}=None: must be set."
+        for field, value in config.items()
+        if value is None and field not in ("num_steps", "num_epochs", "clip_by_global_norm")
+    ]
+    if config.seed is not None and config.seed >= 2**32:
+        faults.append(f"config.seed={config.seed}: must be below 2**32, a key's width.")
+    if config.num_steps is None and config.num_epochs is None:
+        faults.append("config.num_steps and config.num_epochs: one of the two must be set.")
+    if config.num_steps is not None and config.num_epochs is not None:
+        faults.append(
+            f"config.num_steps={config.num_steps} and config.num_epochs={config.num_epochs}: "
+            "only one of the two may be set."
+        )
+    rate = config.optimizer.learning_rate
+    if rate is None or not 0 < rate < 3e38:  # float32 ends there
+        faults.append(f"config.optimizer.learning_rate={rate}: must be positive and finite.")
+    smoothing = config.label_smoothing
+    if smoothing is not None and not 0 <= smoothing < 1:
+        faults.append(f"config.label_smoothing={smoothing}: a share, at least 0 and below 1.")
+    clip = config.clip_by_global_norm
+    if clip is not None and not 0 < clip < 3e38:
+        faults.append(f"config.clip_by_global_norm={clip}: must be positive and finite.")
+    damaged = config.on_damaged_checkpoint
+    if damaged is not None and damaged not in ("stop", "previous"):
+        faults.append(f"config.on_damaged_checkpoint={damaged!r}: must be 'stop' or 'previous'.")
+    return faults

@@ -1,0 +1,184 @@
+"""Optimizers and schedules: optax's own, by optax's own names, from a config. No zoo of ours."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from mnist_flax.config import registry
+from mnist_flax.core.trees import first_change
+from mnist_flax.errors import UsageError, where_it_failed
+
+# Those of optax that take a schedule for their learning rate; rprop and sm3 do not.
+OPTIMIZERS = {
+    name: f"optax:{name}"
+    for name in (
+        *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw"),
+        *("adan", "fromage", "lamb", "lars", "lion", "nadam", "nadamw", "novograd"),
+        *("optimistic_gradient_descent", "radam", "rmsprop", "sgd", "sign_sgd", "yogi"),
+    )
+}
+SCHEDULES = {
+    name: f"optax:{name}"
+    for name in (
+        *("constant_schedule", "cosine_decay_schedule", "cosine_onecycle_schedule"),
+        *("exponential_decay", "linear_onecycle_schedule", "linear_schedule"),
+        *("polynomial_schedule", "warmup_constant_schedule", "warmup_cosine_decay_schedule"),
+    )
+}
+
+
+# What an argument called `mask` may name: which parameters a weight decay touches.
+MASKS = {"kernels": "mnist_flax.core.optimizers:kernels"}
+_MASK_ARGUMENTS = ("mask", "weight_decay_mask", "trust_ratio_mask")
+
+
+def kernels(params: Any) -> Any:
+    """Says True of kernels and False of biases, scales and other vectors: a pytree of bools."""
+    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)
+
+
+def create_schedule(config: ConfigDict, learning_rate: float, total_steps: int) -> optax.Schedule:
+    """Builds the schedule that config.schedule names: step -> learning rate.
+
+    Args:
+      config: the schedule section: `name`, and arguments of that function.
+      learning_rate: stands for `value`, `peak_value` or else `init_value`, unless config has it.
+      total_steps: stands for `decay_steps` or `transition_steps`, unless config has it.
+
+    Raises:
+      UsageError: an unknown name, or arguments that the function does not take or still lacks.
+    """
+    function = registry.resolve(config.name, SCHEDULES, "config.schedule.name")
+    names = _parameters(function, "config.schedule.name")
+    rate_name = next((n for n in ("value", "peak_value", "init_value") if n in names), None)
+    given = {rate_name: learning_rate, "decay_steps": total_steps, "transition_steps": total_steps}
+    defaults = {name: value for name, value in given.items() if name in names}
+    schedule = _call(function, config, "config.schedule", defaults)
+    if not callable(schedule):
+        raise UsageError(f"config.schedule.name={config.name!r} gave {schedule!r}, no schedule.")
+    return cast(optax.Schedule, schedule)
+
+
+def create_optimizer(
+    config: ConfigDict, schedule: optax.Schedule, clip_by_global_norm: float | None = None
+) -> optax.GradientTransformation:
+    """Builds the optimizer that config.optimizer names, with the schedule as its learning rate.
+
+    Args:
+      config: the optimizer section: `name`, `learning_rate` (which the schedule already holds),
+        and further arguments of that function, e.g. `momentum`. A mask is a name of MASKS or
+        'package.module:function', params -> pytree of bools.
+      schedule: step -> learning rate.
+      clip_by_global_norm: the largest norm that the gradient of all parameters together keeps.
+
+    Raises:
+      UsageError: an unknown name, or arguments that the function does not take or still lacks.
+    """
+    function = registry.resolve(config.name, OPTIMIZERS, "config.optimizer.name")
+    _parameters(function, "config.optimizer.name")
+    masks = {
+        name: registry.resolve(config[name], MASKS, f"config.optimizer.{name}")
+        for name in _MASK_ARGUMENTS
+        if isinstance(config.get(name), str)
+    }
+    for name, mask in masks.items():
+        if not callable(mask):
+            raise UsageError(f"config.optimizer.{name}={config[name]!r}: {mask!r} is no function.")
+    _check_arguments(config)
+    optimizer = _call(function, config, "config.optimizer", {}, **masks, learning_rate=schedule)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
+    if clip_by_global_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)
+
+
+def check_optimizer(optimizer: optax.GradientTransformation, params: Any, name: str) -> None:
+    """Traces one update.
+
+    Args:
+      optimizer: from create_optimizer.
+      params: the model's, or their shapes.
+      name: config.optimizer.name, for the message.
+
+    Raises:
+      UsageError: it fails, with the line where it does, or its updates are not like the parameters.
+    """
+
+    def one_update(params: Any) -> tuple[Any, Any]:
+        opt_state = optimizer.init(params)
+        updates, new_opt_state = optimizer.update(params, opt_state, params)
+        updated = optax.apply_updates(params, updates)
+        return (
+            {"params": params, "opt_state": opt_state},
+            {"params": updated, "opt_state": new_opt_state},
+        )
+
+    try:
+        before, after = jax.eval_shape(one_update, params)
+    except Exception as error:
+        raise UsageError(
+            f"config.optimizer.name={name!r} fails on the model's parameters: "
+            f"{where_it_failed(error, __file__)}"
+        ) from error
+    if change := first_change(before, after):
+        raise UsageError(
+            f"config.optimizer.name={name!r}: an update makes {change}; parameters and state must "
+            "keep their form."
+        )
+
+
+# What optax takes without a word and no run survives.
+_SHARES = ("b1", "b2", "b3", "decay", "momentum")
+_NOT_NEGATIVE = ("eps", "eps_root", "initial_scale", "weight_decay")
+
+
+def _check_arguments(config: ConfigDict) -> None:
+    if config.name not in OPTIMIZERS:
+        return  # in a function of the user's own these names may mean anything
+    for name, value in config.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        told = f"config.optimizer.{name}={value!r}: must be a number"
+        if name in _SHARES and value is not None and not (number and 0 <= value < 1):
+            raise UsageError(f"{told}, at least 0 and below 1.")
+        if name in _NOT_NEGATIVE and value is not None and not (number and value >= 0):
+            raise UsageError(f"{told}, at least 0.")
+
+
+def _parameters(function: Any, field: str) -> list[str]:
+    if not callable(function):
+        raise UsageError(f"{field}: {function!r} is not a function.")
+    try:
+        return list(inspect.signature(function).parameters)
+    except ValueError as error:  # written in C, as max is
+        raise UsageError(f"{field}: {function!r} does not tell its arguments.") from error
+
+
+def _call(
+    function: Callable[..., Any],
+    config: ConfigDict,
+    section: str,
+    defaults: dict[str, Any],
+    **fixed: Any,
+) -> Any:
+    arguments = defaults | {k: v for k, v in config.items() if k != "name"} | fixed
+    known = _parameters(function, f"{section}.name")
+    if unknown := sorted(arguments.keys() - set(known)):
+        raise UsageError(
+            f"{section}.{unknown[0]}: {config.name!r} takes no such argument."
+            f"{registry.nearest(unknown[0], known)} It takes: {', '.join(known)}."
+        )
+    try:
+        return function(**arguments)
+    except UsageError:
+        raise
+    except Exception as error:  # a missing argument, a value that optax refuses, the user's fault
+        raise UsageError(
+            f"{section}.name={config.name!r}: {where_it_failed(error, __file__)}. What it needs "
+            f"besides stands in {section} of a recipe; copy one and add it."
+        ) from error

@@ -1,0 +1,50 @@
+"""Where a run's rows go: one row of values in; a console line and a line of metrics.jsonl out.
+
+And an event for TensorBoard, where a run asks for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_flax.show.console import Console
+from mnist_flax.workdir.rows import append_row
+
+if TYPE_CHECKING:  # it brings tensorboardX, which a run without event files need not have
+    from mnist_flax.show.tensorboard import EventFile
+
+
+class Writer:
+    """Sends every row to the console and to metrics.jsonl.
+
+    Attributes:
+      rows: how many the file holds.
+      event_file: where they go besides, for TensorBoard; None without config.tensorboard.
+    """
+
+    def __init__(self, workdir: Path, console: Console, dataset: str):
+        """Binds the run's folder, its console and the name of its data, which each row carries."""
+        self._workdir = workdir
+        self._console = console
+        self._dataset = dataset
+        self.rows = 0  # counted from what the file held when the run was opened
+        self.event_file: EventFile | None = None
+
+    def row(self, step: int, split: str, **values: float) -> None:
+        """Writes a row of `split` 'train' or 'eval'."""
+        row = {"step": step, "split": split, **values, "dataset": self._dataset}
+        self._append(row)
+        self._console.row(row)
+
+    def event(self, step: int, event: str, message: str, **values: Any) -> None:
+        """Writes a row of another kind (resumed, stopped, fallback, …) and says its message."""
+        row = {"step": step, "event": event, "message": message, **values}
+        self._append(row | {"dataset": self._dataset})
+        self._console.say(message)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        append_row(self._workdir, row)
+        self.rows += 1
+        if self.event_file is not None:
+            self.event_file.row(row)

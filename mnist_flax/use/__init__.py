@@ -1,0 +1,1 @@
+"""A trained network out of its workdir: restored, evaluated, asked, looked into."""

@@ -1,0 +1,178 @@
+"""A trained network out of a workdir, for whatever uses it without training it."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mnist_flax import data
+from mnist_flax.config import flatten, overridden
+from mnist_flax.config.validation import missing_fields, validate
+from mnist_flax.core.optimizers import create_optimizer
+from mnist_flax.core.state import TrainState, create_state
+from mnist_flax.data.dataset import Dataset
+from mnist_flax.errors import UsageError, UserError
+from mnist_flax.models import create_model
+from mnist_flax.workdir.checkpoints import Checkpoints
+from mnist_flax.workdir.files import read_config
+
+_OTHER_DATA = {"data.name", "data.data_dir"}
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A network as it was saved.
+
+    Attributes:
+      config: the run's own, with the overrides that inference allows.
+      model: its module.
+      state: to the bit; state.step says when.
+      checkpoint: the folder it was read from.
+      trained_on: its data, as resume.describe gives them.
+      class_names: of these data, one per logit.
+      image_shape: (H, W, C) that it takes.
+    """
+
+    config: ConfigDict
+    model: nn.Module
+    state: TrainState
+    checkpoint: Path
+    trained_on: dict[str, Any]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+
+
+def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored:
+    """Restores a checkpoint with the model and seed of the workdir's config.json.
+
+    Args:
+      workdir: of a run; nothing in it is changed, and it may be training meanwhile.
+      which: 'latest', 'best' or a step.
+      overrides: of `data.*` and `batch_size`, from the command line.
+
+    Raises:
+      UsageError: another field is overridden; there is no such checkpoint; a wrong value.
+      UserError: the workdir holds no run, or the checkpoint is damaged.
+    """
+    config = _config(workdir, overrides)
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(f"--workdir={workdir}: nothing is saved in it yet. Train first.")
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    try:
+        step = checkpoints.find(which)
+        metadata = checkpoints.metadata(step)
+        trained_on = metadata["dataset"]
+        if trained_on["name"] != config.data.name and not _OTHER_DATA & overrides.keys():
+            # A run that fell back to the sample is judged on the sample, without another search,
+            # and cut as this command asks, not as the recipe did.
+            config.data.update(name=trained_on["name"], train_split="train", eval_split="test")
+        _refuse_other_splits(config, overrides)
+        config, _ = overridden(config, overrides)
+        validate(config, others=(lambda c: data.check(c.data),))
+        model = create_model(config.model, len(trained_on["class_names"]))
+        optimizer = create_optimizer(
+            config.optimizer, optax.constant_schedule(0.0), config.clip_by_global_norm
+        )
+        image_shape = tuple(trained_on["image_shape"])
+        like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
+        state = checkpoints.restore(step, like)
+        path = checkpoints.path(step)
+    finally:
+        checkpoints.close()
+    class_names = tuple(trained_on["class_names"])
+    return Restored(config, model, state, path, trained_on, class_names, image_shape)
+
+
+def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
+    """Reads the run's config; refuses overrides of what the checkpoint depends on."""
+    if refused := [
+        name
+        for name in overrides
+        if not (name.startswith("data.") or name == "batch_size") or name == "data.resplit"
+    ]:
+        raise UsageError(
+            f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only "
+            "config.data.* (resplit aside) and config.batch_size may be overridden."
+        )
+    try:
+        config = ConfigDict(read_config(workdir)["config"])
+    except ValueError as error:  # a field's name with a dot in it
+        raise UserError(f"{workdir}/config.json: {error}. Name another --workdir.") from error
+    config.tensorboard = config.get("tensorboard", False)  # a field that earlier runs did not have
+    if lacking := missing_fields(config):
+        more = f" and {len(lacking) - 3} more fields" if len(lacking) > 3 else ""
+        raise UserError(
+            f"--workdir={workdir}: its config.json lacks {', '.join(lacking[:3])}{more}; another "
+            "version of this package wrote it, and its checkpoints do not fit. Train afresh."
+        )
+    _refuse_modules_inside(workdir, config)
+    return config
+
+
+def _refuse_modules_inside(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError if the config names Python in the workdir: opening a run executes nothing.
+
+    A network of the user's own lies where the user works, or beside the recipe.
+    """
+    for field, value in flatten(config).items():
+        if field.startswith("data."):  # folders and splits
+            continue
+        for name in value if isinstance(value, list) else [value]:
+            module, colon, _ = str(name).partition(":")
+            inside = (Path(entry, *module.split(".")).resolve() for entry in sys.path)
+            if colon and any(path.is_relative_to(workdir.resolve()) for path in inside):
+                raise UserError(
+                    f"{workdir}/config.json: {field}={value!r} is Python in the workdir, which is "
+                    "not executed. Move it to the folder that you work in."
+                )
+
+
+def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Raises UsageError for splits cut from data that the run has mixed: they would hold others."""
+    if config.data.resplit is None or _OTHER_DATA & overrides.keys():
+        return
+    for field in ("train_split", "eval_split"):
+        asked = overrides.get(f"data.{field}", config.data[field])
+        if asked != config.data[field]:
+            raise UsageError(
+                f"config.data.{field}={asked!r}: this run has mixed its splits "
+                f"(config.data.resplit={config.data.resplit}), and knows only its own: "
+                f"{config.data.eval_split!r} are the images that it was not trained on."
+            )
+
+
+def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
+    """Loads what config.data names.
+
+    Where a run has mixed its splits, the same data are mixed again and other data are not.
+
+    Raises:
+      UserError: pictures of another size, or another number of classes than the network's; or the
+        mixed data of a run in another order, in which trained images would be judged.
+    """
+    config, trained_on = restored.config.data, restored.trained_on
+    dataset = data.load(config, report=report)
+    if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
+        if dataset.name == trained_on["name"]:
+            raise UserError(
+                f"{dataset.source}: not the images that this run has mixed (config.data.resplit="
+                f"{config.resplit}), or not in their order: images that it was trained on would be "
+                f"judged. It was trained on: {trained_on['source']}."
+            )
+        config = config.copy_and_resolve_references()
+        config.resplit = None
+        dataset = data.load(config, report=report)
+    shape, classes = dataset.eval.images.shape[1:], len(dataset.class_names)
+    if shape != restored.image_shape or classes != len(restored.class_names):
+        raise UserError(
+            f"{dataset.source}: images {list(shape)} of {classes} classes; the network in "
+            f"{restored.checkpoint} takes {list(restored.image_shape)} and knows "
+            f"{len(restored.class_names)}. Choose other data with --config.data.…"
+        )
+    return dataset

@@ -1,0 +1,237 @@
+"""Checkpoints: Orbax behind save, restore, newest, best. The only importer of orbax.
+
+    checkpoints/latest/STEP/   the newest `keep` saves that were due
+    checkpoints/best/STEP/     the save with the best evaluation so far, due or not
+    checkpoints/damaged/       damaged saves that a run has passed over; nothing reads them
+
+Two managers and no preservation policy: a step in latest/ that was saved in the middle of its
+evaluation may later be saved as the best one too, and Orbax's `best_fn` with `max_to_keep` deletes
+the newest saves (orbax issue 526). A save holds the state, and as JSON its metadata with a SHA-256
+of both: Orbax itself believes a flipped bit in the tensors.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from mnist_flax.core.state import TrainState
+from mnist_flax.errors import UsageError, UserError
+from mnist_flax.workdir.digests import describe, json_digest, mismatches, state_digest
+from mnist_flax.workdir.save_faults import first_line, silent_after_failure
+
+
+class DamagedCheckpoint(UserError):
+    """A save that is not what was written. `path` is its folder."""
+
+    def __init__(self, message: str, path: Path):
+        """Takes the whole message."""
+        super().__init__(message)
+        self.path = path
+
+
+class Checkpoints:
+    """The saves of one workdir. Synchronous: an error is an error where it happens."""
+
+    def __init__(self, directory: Path, *, keep: int = 1, read_only: bool = False):
+        """Opens or creates the directory.
+
+        Args:
+          directory: workdir/checkpoints; made absolute, since Orbax fails on relative paths.
+          keep: how many of the newest saves stay.
+          read_only: creates, cleans and deletes nothing; for use beside a run that trains.
+        """
+        self._directory = directory.absolute()
+        self._latest = _manager(self._directory / "latest", keep, read_only)
+        self._best = _manager(self._directory / "best", 1, read_only)
+        self._read_only = read_only
+        self._passed_over: list[Path] = []
+
+    def close(self) -> None:
+        """Releases Orbax's threads."""
+        self._latest.close()
+        self._best.close()
+
+    def steps(self) -> list[int]:
+        """Returns the saved steps, in order."""
+        return sorted({*self._listed(self._latest), *self._listed(self._best)})
+
+    def find(self, which: str) -> int:
+        """Returns the step that 'latest', 'best' or a number names.
+
+        Raises:
+          UsageError: there is no such save; the message lists those there are.
+        """
+        steps, best = self.steps(), self._listed(self._best)
+        if which == "latest" and steps:
+            return steps[-1]
+        if which == "best" and best:
+            return best[-1]
+        if which.isdecimal() and int(which) in steps:
+            return int(which)
+        saved = ", ".join(map(str, steps)) or "none; train first"
+        raise UsageError(
+            f"--checkpoint={which}: no such checkpoint in {self._directory}. Saved steps: {saved}. "
+            "Allowed: latest, best, or one of these steps."
+        )
+
+    def save(self, state: TrainState, metadata: dict[str, Any], *, best: bool) -> None:
+        """Saves the state under its step, among the latest or as the best.
+
+        Args:
+          state: its arrays are copied to the host.
+          metadata: JSON; 'leaves', 'state_sha256' and 'sha256' are added.
+          best: replaces the best save so far.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        state = jax.device_get(state)
+        metadata = {**metadata, "leaves": describe(state), "state_sha256": state_digest(state)}
+        metadata["sha256"] = json_digest(metadata)
+        manager = self._best if best else self._latest
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+        )
+        try:
+            with silent_after_failure():
+                manager.save(int(state.step), args=args, force=True)
+        except Exception as error:
+            raise self._unwritten(self._folder(manager, int(state.step)), error) from error
+
+    def copy_to_best(self, step: int) -> None:
+        """Copies a save from latest/ to best/: a tenth of the time of saving it again.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        target = self._folder(self._best, step)
+        # Orbax's name of an unfinished save, which the next start clears away.
+        partial = target.with_name(f"{step}.orbax-checkpoint-tmp")
+        try:
+            shutil.copytree(self._folder(self._latest, step), partial)
+            partial.rename(target)
+            for other in set(self._best.all_steps()) - {step}:
+                shutil.rmtree(self._folder(self._best, other))
+            self._best.reload()
+        except OSError as error:
+            raise self._unwritten(target, error) from error
+
+    def _unwritten(self, path: Path, error: Exception) -> UserError:
+        return UserError(
+            f"{path}: the checkpoint could not be written ({first_line(error)}). Make room or mend "
+            f"the folder and start again: saved so far: {self.steps() or 'nothing'}."
+        )
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """Returns a save's metadata, checked against its digest. Raises DamagedCheckpoint."""
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        metadata = self._restore(step, args)["metadata"]
+        rest = {key: value for key, value in metadata.items() if key != "sha256"}
+        if metadata.get("sha256") != json_digest(rest):
+            raise self._damaged(step, "its metadata are not those that were written")
+        return metadata
+
+    def best_accuracy(self) -> float | None:
+        """Returns the evaluation accuracy of the best save, None if there is none.
+
+        Raises:
+          DamagedCheckpoint: its metadata are not those that were written.
+        """
+        steps = self._listed(self._best)
+        return self.metadata(steps[-1])["accuracy"] if steps else None
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """Returns the state that was saved under a step, to the bit.
+
+        Args:
+          step: one of steps().
+          like: a state of the same form, arrays or shapes: today's model and optimizer.
+
+        Raises:
+          DamagedCheckpoint: it is not what was written.
+          UserError: it belongs to another model or optimizer.
+        """
+        metadata = self.metadata(step)
+        if faults := mismatches(metadata["leaves"], describe(like)):
+            raise UserError(
+                f"{self.path(step)} belongs to another model or optimizer:\n"
+                + "\n".join(faults)
+                + "\nUse the code and config that wrote it, or another --workdir."
+            )
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = self._restore(step, args)["state"]
+        if state_digest(jax.device_get(state)) != metadata["state_sha256"]:
+            raise self._damaged(step, "its arrays are not those that were written")
+        return state
+
+    def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+        manager = self._best if step in self._listed(self._best) else self._latest
+        try:
+            with silent_after_failure():
+                return manager.restore(step, args=args)
+        except Exception as error:  # damage raises at least six types, from OSError to ValueError
+            raise self._damaged(step, first_line(error)) from error
+
+    def path(self, step: int) -> Path:
+        """Returns the folder of a save."""
+        best = step in self._listed(self._best)
+        return self._folder(self._best if best else self._latest, step)
+
+    def pass_over(self, path: Path) -> None:
+        """Treats a save as if it were not there, until `set_aside` moves it."""
+        self._passed_over.append(path)
+
+    def set_aside(self) -> list[Path]:
+        """Moves the saves that were passed over to damaged/; returns where each is now."""
+        aside, moved = self._directory / "damaged", []
+        for path in self._passed_over:
+            aside.mkdir(exist_ok=True)
+            name = f"{path.parent.name}-{path.name}"
+            before = len(list(aside.glob(f"{name}*")))
+            moved.append(path.rename(aside / (f"{name}-{before + 1}" if before else name)))
+        self._passed_over.clear()
+        self._latest.reload()
+        self._best.reload()
+        return moved
+
+    def _listed(self, manager: ocp.CheckpointManager) -> list[int]:
+        """The steps of a manager, in order, but for those that were passed over."""
+        steps = sorted(manager.all_steps())
+        return [step for step in steps if self._folder(manager, step) not in self._passed_over]
+
+    def _folder(self, manager: ocp.CheckpointManager, step: int) -> Path:
+        return self._directory / ("best" if manager is self._best else "latest") / str(step)
+
+    def _damaged(self, step: int, reason: str) -> UserError:
+        path = self.path(step)
+        if not path.is_dir():  # it was listed a moment ago
+            return UserError(f"{path} is gone: a run that trains here has replaced it. Try again.")
+        others = [
+            other
+            for manager in (self._latest, self._best)
+            for other in self._listed(manager)
+            if self._folder(manager, other) != path
+        ]
+        advice = "Move it away to go on from the beginning."
+        if others and self._read_only:
+            advice = f"Take another: --checkpoint={max(others)}"
+        elif others:
+            previous = "--config.on_damaged_checkpoint=previous"
+            advice = f"To go on from step {max(others)}: {previous}"
+        return DamagedCheckpoint(
+            f"{path}: this checkpoint is damaged ({reason}). Nothing was changed. {advice}", path
+        )
+
+
+def _manager(directory: Path, keep: int, read_only: bool) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        enable_async_checkpointing=False,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,  # what a killed save has left
+    )
+    return ocp.CheckpointManager(directory, options=options)

@@ -1,0 +1,68 @@
+"""metrics.jsonl: a JSON object a line, each on the disk before its step is saved."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mnist_flax.errors import UserError
+from mnist_flax.workdir.files import reason, write_atomic
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def append_row(workdir: Path, row: dict[str, Any]) -> None:
+    """Appends one row to metrics.jsonl; it is on the disk when this returns.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = workdir / METRICS_FILE
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({reason(error)}). Make room and start again: the run "
+            "goes on from its newest checkpoint."
+        ) from error
+
+
+def read_rows(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the rows of metrics.jsonl, without a last line that a crash cut short.
+
+    Raises:
+      UserError: a line before the last is no JSON object with a whole number as its step.
+    """
+    path = workdir / METRICS_FILE
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)}).") from error
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is partial
+        row = None
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+        if not isinstance(row, dict):
+            raise UserError(
+                f"{path}, line {number}: is no JSON object. Mend the line, or remove it "
+                "if it does not belong there."
+            )
+        if not isinstance(row.get("step"), int):
+            raise UserError(f"{path}, line {number}: has no step. Mend the line.")
+        rows.append(row)
+    return rows
+
+
+def truncate_rows(workdir: Path, step: int) -> int:
+    """Drops the rows after a step, which a resumed run will write again; counts the others."""
+    rows = [row for row in read_rows(workdir) if row["step"] <= step]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomic(workdir / METRICS_FILE, text)
+    return len(rows)

@@ -1,0 +1,140 @@
+"""What a report computes, with values that can be checked by hand."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mnist_flax.config import default_config
+from mnist_flax.core.state import TrainState
+from mnist_flax.report import plots
+from mnist_flax.report.repeat import Recipe, repeat_command
+from mnist_flax.report.saliency import saliency
+from mnist_flax.report.scores import McNemar, Predictions, mcnemar, score
+from mnist_flax.use.calibration import calibration
+
+
+def test_calibration_by_hand() -> None:
+    """Two bins: 0.4 (wrong) and 0.5 (right) lie in the first, 0.8 (right) and 1.0 (wrong) above."""
+    probabilities = np.array(
+        [[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [1, 0, 0]], np.float32
+    )
+    measured = calibration(probabilities, np.array([1, 0, 0, 2]), bins=2)
+    assert measured.counts.tolist() == [2, 2]
+    np.testing.assert_allclose(measured.confidence, [0.45, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(measured.accuracy, [0.5, 0.5])
+    assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.4)
+
+
+def test_an_empty_bin_counts_nothing() -> None:
+    measured = calibration(np.array([[0.0, 1.0], [0.1, 0.9]], np.float32), np.array([1, 1]))
+    assert measured.counts.tolist() == [0] * 13 + [1, 1]
+    assert np.isnan(measured.accuracy[:13]).all()
+    assert measured.error == pytest.approx(0.05)  # half of 0.1
+
+
+def test_mcnemar_by_hand() -> None:
+    """1 against 5 of 6: 2 · (1 + 6) / 2⁶."""
+    first = np.array([True] * 4 + [True] + [False] * 5 + [False] * 3)
+    second = np.array([True] * 4 + [False] + [True] * 5 + [False] * 3)
+    assert mcnemar(first, second) == McNemar(1, 5, pytest.approx(14 / 64))
+    assert mcnemar(first, first) == McNemar(0, 0, 1.0)
+
+
+def test_a_class_that_is_never_predicted_has_no_precision() -> None:
+    labels, classes = np.array([0, 0, 1]), np.array([0, 0, 0])
+    scores = score(Predictions(labels, classes, np.zeros((3, 3), np.float32)))
+    assert scores.confusion.tolist() == [[2, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert scores.precision[0] == pytest.approx(2 / 3)
+    assert np.isnan(scores.precision[1])  # nothing was taken for it
+    assert np.isnan(scores.recall[2])  # nothing is of it
+    assert scores.macro[1] == pytest.approx((1 + 0) / 2)
+
+
+class _Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images: jnp.ndarray, *, train: bool = False) -> jnp.ndarray:
+        del train
+        return nn.Dense(2, use_bias=False, name="logits")(images.reshape(len(images), -1))
+
+
+def test_the_saliency_of_a_linear_network_is_its_weights() -> None:
+    weights = jnp.array([[1.0, -2.0], [3.0, 4.0], [-5.0, 0.0], [0.5, 6.0]])  # 2 pixels, 2 channels
+    state = TrainState(0, {"logits": {"kernel": weights}}, {}, None, None, None)
+    images = np.array([[[[0, 255], [9, 1]]], [[[7, 7], [7, 7]]]], np.uint8)
+    maps = saliency(_Linear(), state, images, jnp.array([0, 1]))
+    np.testing.assert_allclose(maps, [[[3, 5]], [[4, 6]]])  # the larger of a pixel's two channels
+
+
+def test_the_matrix_shows_its_numbers_and_names_that_are_no_formulas() -> None:
+    matrix = np.array([[3, 0], [1200, 7]])
+    with plots.theme("dark"):
+        figure = plots.confusion(matrix, (r"$\frac$", "小"))
+        png = plots.png(figure)
+    assert png.startswith(b"\x89PNG")
+    axes = figure.axes[0]
+    assert {text.get_text() for text in axes.texts} == {"3", "1,200", "7"}
+    assert [label.get_text() for label in axes.get_xticklabels()] == [r"$\frac$", "1"]
+
+
+def test_curves_mark_each_resume() -> None:
+    lines = {"train": ([1, 10, 20], [2.0, 1.0, 0.5]), "eval": ([20], [0.75])}
+    axes = plots.curves(lines, "loss, nats", resumes=[8, 16, 16], yscale="log").axes[0]
+    vertical = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert vertical == [20, 8, 16]  # the one evaluation, and the two steps
+    assert axes.lines[0].get_ydata().tolist() == [2.0, 1.0, 0.5]
+    assert axes.get_ylabel() == "loss, nats"
+
+
+def test_the_accuracy_axis_reaches_one_and_takes_every_value() -> None:
+    figure = plots.curves({"train": ([1, 2, 3], [0.0, 0.99, 1.0])}, "accuracy", yscale="accuracy")
+    plots.png(figure)  # a value without a place on the axis would warn, which is an error here
+    transform = figure.axes[0].yaxis.get_transform()
+    places = transform.transform(np.array([0.0, 0.9, 0.99, 1.0]))
+    assert np.isfinite(places).all()
+    assert (np.diff(places) > 0).all()
+    np.testing.assert_allclose(transform.inverted().transform(places), [0, 0.9, 0.99, 1], atol=1e-9)
+
+
+def test_a_mosaic_lays_tiles_in_rows_and_scales_them() -> None:
+    tiles = [np.full((1, 1, 4), value, np.uint8) for value in (10, 20, 30)]
+    sheet = plots.mosaic(tiles, columns=2, side=3)
+    assert sheet.shape == (10, 10, 4)  # two of 3 and a gap of 4
+    assert (sheet[:3, :3] == 10).all()
+    assert (sheet[:3, 7:] == 20).all()
+    assert (sheet[7:, :3] == 30).all()
+    assert (sheet[3:7] == 0).all()
+
+
+def test_the_command_has_a_flag_for_each_field_that_differs() -> None:
+    config = default_config()
+    config.num_steps = 7
+    config.augment.order = ("random_shift",)
+    recipe = default_config()
+    recipe.num_epochs = 3
+    recipe.clip_by_global_norm = 1.0
+    command, beyond = repeat_command(Recipe("a.py:b", recipe), config.to_dict(), Path("runs/x"))
+    assert command.split(" \\\n    ") == [
+        "python launch.py",
+        "--config=a.py:b",
+        "--workdir=runs/x-again",
+        """'--config.augment.order=('"'"'random_shift'"'"',)'""",
+        "--config.num_steps=7",
+    ]
+    assert beyond == ["clip_by_global_norm"]  # no flag says None
+
+
+def test_the_command_leaves_out_what_belongs_to_another_model() -> None:
+    recipe = default_config()
+    recipe.num_steps = 1
+    recipe.model = ConfigDict({"name": "tutorial", "dropout_rate": 0.4})
+    config = recipe.copy_and_resolve_references()
+    config.model = ConfigDict({"name": "mine:Net"})
+    command, beyond = repeat_command(Recipe("a.py", recipe), config.to_dict(), Path("x"))
+    assert command.endswith("--config.model.name=mine:Net")
+    assert beyond == []
+    config.model = ConfigDict({"name": "mine:Net", "width": 3})
+    assert repeat_command(Recipe("a.py", recipe), config.to_dict(), Path("x"))[1] == ["model.width"]

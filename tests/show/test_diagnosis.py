@@ -1,0 +1,41 @@
+import numpy as np
+from conftest import events
+from ml_collections import ConfigDict
+
+from mnist_flax.show.diagnosis import flat_loss, lost_classes
+from mnist_flax.training import train
+
+
+def test_the_loss_of_guessing_is_flat():
+    told = flat_loss(2.302585, 2.302585, 10)
+    assert "guessing, 2.3026: 2.3026 over the first epoch, 2.3026 in its last batch." in told
+    assert flat_loss(5.0, 2.28, 10)  # 0.99 · ln 10 = 2.2796
+    assert not flat_loss(5.0, 2.27, 10)  # it began high and has fallen
+    assert not flat_loss(2.27, 5.0, 10)
+    assert not flat_loss(2.28, 2.28, 20)
+
+
+def test_lost_classes_are_named_and_counted():
+    labels = np.array([0, 1, 2, 2, 1, 0])
+    assert lost_classes(np.array([0, 1, 2, 0, 0, 0]), labels, "abc") == ""
+    told = lost_classes(np.array([1, 1, 1, 1, 1, 1]), labels, "abc")
+    assert told == "Never predicted: a, c, which 4 of 6 images are."
+    # A class that no image has is not lost.
+    assert lost_classes(np.array([0, 0]), np.array([0, 0]), "abc") == ""
+
+
+def test_dead_logits_are_pointed_out_at_the_end_of_the_first_epoch(tiny_config, tmp_path):
+    tiny_config.model = ConfigDict({"name": "tiny:DeadNet"})
+    train(tiny_config, tmp_path)
+    (flat,) = events(tmp_path, "flat_loss")
+    assert flat["step"] == 17  # the first epoch's last; the second's end, step 34, says no more
+    lost = events(tmp_path, "lost_classes")
+    assert [row["step"] for row in lost] == [32, 40]  # not at 16, within the first epoch
+    assert lost[-1]["message"].startswith("Never predicted: 1, 2, 3, 4, 5, 6, 7, 8, 9, which ")
+
+
+def test_a_run_that_learns_is_told_nothing(tiny_config, tmp_path):
+    tiny_config.optimizer.learning_rate, tiny_config.num_steps = 0.05, 170
+    tiny_config.eval_every_steps = 170
+    train(tiny_config, tmp_path)
+    assert not events(tmp_path, "flat_loss", "lost_classes")
