@@ -20,4 +20,4 @@ everything that happens can be repeated to the bit. Each folder imports only fro
     cli/       flags into calls; launch.py at the top of the repository is a door to it
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

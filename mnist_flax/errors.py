@@ -6,6 +6,8 @@ to do. launch.py prints the message alone; a traceback is for our own mistakes.
 
 import sysconfig
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 
 class UserError(Exception):
@@ -18,6 +20,19 @@ class UsageError(UserError):
     """A flag or a config field is wrong. Exit status 2."""
 
     exit_status = 2
+
+
+def together(*calls: Callable[[], Any]) -> tuple[Any, ...]:
+    """Returns what each call gives; raises UsageError with the faults of all, a line each."""
+    results, faults = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError("\n".join(faults))
+    return tuple(results)
 
 
 def where_it_failed(error: BaseException, *callers: str) -> str:

@@ -77,7 +77,7 @@ def _folder(module: str) -> str:
 
 def test_the_folders_are_those_of_the_list() -> None:
     assert {_folder(module) for module in _modules()} == set(FOLDERS)
-    assert not [path for path in PACKAGE.glob("*/*/*.py")]  # a folder has no folders
+    assert not list(PACKAGE.glob("*/*/*.py"))  # a folder has no folders
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -132,9 +132,8 @@ def _evaluate() -> int:
     dataset = _load_data(restored)
     result = evaluate_restored(restored, dataset.eval)
     row = {
-        "loss": result.loss,
+        **result.means,
         "global_step": int(restored.state.step),
-        "accuracy": result.accuracy,
         "examples": result.examples,
         "checkpoint": str(restored.checkpoint),
         "dataset": dataset.name,
@@ -160,15 +159,17 @@ def _predict(files: Sequence[str]) -> int:
     restored = _restore(overrides)
     if FLAGS.split:
         dataset = _load_data(restored)
-        accuracy = predict_split(restored, dataset.eval, output)
+        result = predict_split(restored, dataset.eval, output)
+        accuracy = float((result["classes"] == dataset.eval.labels).mean())
         _say(f"{len(dataset.eval.labels):,} images, accuracy {accuracy:.4f}, in {FLAGS.output}")
         return 0
     colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
     for made in predict_files(restored, files, center=FLAGS.center):
         if draw:
             names = restored.class_names
-            title = f"{made.file}: {names[made.best_class]}"
-            _say(draw_prediction(made.image, made.probabilities, names, title=title, colour=colour))
+            best, values = int(made.outputs["classes"]), made.outputs["probabilities"]
+            title = f"{made.file}: {names[best]}"
+            _say(draw_prediction(made.image, values, names, title=title, colour=colour))
         print(json.dumps(made.row()), flush=True)
     return 0
 

@@ -16,6 +16,7 @@ _HARMLESS = (
     "checkpoint_every_steps",
     "keep_checkpoints",
     "on_damaged_checkpoint",
+    "observers",
     "log_probabilities",
     "tensorboard",
     "data.name",
@@ -30,8 +31,8 @@ _HARMLESS = (
 def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
     """Returns a config with the command line's values, and what that left out, a line each.
 
-    num_steps and num_epochs replace each other. A new name for the model, the optimizer or the
-    schedule leaves out what the recipe says about the old one, except the learning rate.
+    num_steps and num_epochs replace each other. A new name for the task, the model, the optimizer
+    or the schedule leaves out what the recipe says about the old one, except the learning rate.
 
     Args:
       config: of a recipe; is not changed.
@@ -46,7 +47,7 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[Config
             f"--config.num_epochs={overrides['num_epochs']}: give one of the two."
         )
     new, notes = config.copy_and_resolve_references(), []
-    for section in ("model", "optimizer", "schedule"):
+    for section in ("task", "model", "optimizer", "schedule"):
         if overrides.get(f"{section}.name", config[section].name) == config[section].name:
             continue
         for field in sorted(set(config[section]) - {"name", "learning_rate"}):

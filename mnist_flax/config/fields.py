@@ -12,6 +12,10 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # all randomness is a function of (seed, purpose, step)
 
+    # What is learnt: 'classification', or 'package.module:function'. The other fields of this
+    # section are passed to that function by name.
+    config.task = ConfigDict({"name": "classification"})
+
     # A name that models.MODELS knows, or 'package.module:Class'. The other fields of this section
     # are passed to that class by name.
     config.model = ConfigDict({"name": "tutorial"})
@@ -44,6 +48,9 @@ def default_config() -> ConfigDict:
     # 'stop' says which save is damaged and leaves all as it is; 'previous' moves it aside and goes
     # on from the one before it.
     config.on_damaged_checkpoint = "stop"
+    # What is called beside the rows, after the task's own observers: 'package.module:function', a
+    # function of (event, step, row, context); see show/observers.py.
+    config.observers = ()
     config.log_probabilities = False  # with every training row, those of the last batch
     # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each
     # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.

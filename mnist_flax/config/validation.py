@@ -10,7 +10,7 @@ from mnist_flax.config.fields import default_config
 from mnist_flax.errors import UsageError
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_LOOKED_UP = ("model.name", "optimizer.name", "schedule.name")
+_LOOKED_UP = ("task.name", "model.name", "optimizer.name", "schedule.name")
 
 
 def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]] = ()) -> None:

@@ -1,79 +1,79 @@
-"""How well a network does on a split: every image, counted once."""
+"""An evaluation is a fold: every example of a split, counted once, divided once."""
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mnist_flax.core.metrics import Metrics
-from mnist_flax.core.state import TrainState
+from mnist_flax.core.sums import Sums, means, merge
+from mnist_flax.core.task import Task, Variables
+from mnist_flax.data.sources import Feed, Source
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over all images of a split.
+    """What a task says of a whole split.
 
     Attributes:
-      loss: softmax cross-entropy in nats.
-      accuracy: the share of images whose most probable class is their label.
-      examples: how many images.
+      means: of each metric, over all examples.
+      examples: how many.
       seconds: how long it took.
-      classes: int32 [N], the most probable class of each image, in the order of the split.
+      outputs: of task.evaluate by name, [N, …], in the order of the split.
     """
 
-    loss: float
-    accuracy: float
+    means: Mapping[str, float]
     examples: int
     seconds: float
-    classes: np.ndarray
+    outputs: Mapping[str, np.ndarray]
 
     def row(self) -> dict[str, float]:
         """Returns what an evaluation row holds: the numbers alone."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "examples": self.examples,
-            "seconds": self.seconds,
-        }
+        return {**self.means, "examples": self.examples, "seconds": self.seconds}
 
 
 def evaluate(
-    eval_batch: Callable[[TrainState, jax.Array], tuple[Metrics, jax.Array]],
-    state: TrainState,
-    num_examples: int,
-    batch_size: int,
+    eval_batch: Callable[[Variables, Feed, jax.Array], tuple[Sums, dict[str, Any]]],
+    variables: Variables,
+    source: Source,
+    task: Task,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
-    """Evaluates batch by batch, the last one padded and masked.
+    """Evaluates batch by batch.
 
     Args:
-      eval_batch: (state, index) -> Metrics and classes of the index-th batch, of this batch_size.
-      state: its parameters and running statistics are used.
-      num_examples: images in the split.
-      batch_size: any; it need not divide num_examples.
+      eval_batch: of core/chunk.py, compiled.
+      variables: the task's.
+      source: of the split; its last batch is filled up and masked.
+      task: its metrics give the order of the means.
       should_stop: asked after every batch.
 
     Returns:
-      The means, or None when it was stopped before the end.
+      The means and outputs, or None when it was stopped before the end.
     """
     started = time.perf_counter()
-    total, classes = Metrics.empty(), []
-    for index in range(math.ceil(num_examples / batch_size)):
-        metrics, batch_classes = eval_batch(state, jnp.int32(index))
-        total = total.merge(metrics)
-        classes.append(batch_classes)
+    total: Sums | None = None
+    parts = []
+    for index in range(source.steps_per_epoch):
+        sums, outputs = eval_batch(variables, source.feed(index, 1), jnp.int32(index))
+        total = sums if total is None else merge(total, sums)
+        parts.append(outputs)
         # Without this wait all batches are queued at once, and a stop is seen when all are done.
         jax.block_until_ready(total)
         if should_stop():
             return None
-    seconds = time.perf_counter() - started
+    assert total is not None  # a split has at least one example
+    seconds, examples = time.perf_counter() - started, int(total["count"])
+    columns = jax.device_get(parts)
     return Evaluation(
-        **total.compute(),
-        examples=int(total.count),
+        means=means(total, task.metrics),
+        examples=examples,
         seconds=seconds,
-        classes=np.concatenate(jax.device_get(classes))[:num_examples],
+        # What fills the last batch up stands at its end.
+        outputs={
+            name: np.concatenate([part[name] for part in columns])[:examples] for name in columns[0]
+        },
     )

@@ -1,7 +1,8 @@
 """Optimizers and schedules: optax's own, by optax's own names, from a config. No zoo of ours."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import jax
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
 from mnist_flax.core.trees import first_change
-from mnist_flax.errors import UsageError, where_it_failed
+from mnist_flax.errors import UsageError, together, where_it_failed
 
 # Those of optax that take a schedule for their learning rate; rprop and sm3 do not.
 OPTIMIZERS = {
@@ -77,7 +78,8 @@ def create_optimizer(
       clip_by_global_norm: the largest norm that the gradient of all parameters together keeps.
 
     Raises:
-      UsageError: an unknown name, or arguments that the function does not take or still lacks.
+      UsageError: an unknown name, or arguments that the function does not take or still lacks; when
+        it is traced: it fails, with the line where it does, or does not keep its form.
     """
     function = registry.resolve(config.name, OPTIMIZERS, "config.optimizer.name")
     _parameters(function, "config.optimizer.name")
@@ -93,44 +95,65 @@ def create_optimizer(
     optimizer = _call(function, config, "config.optimizer", {}, **masks, learning_rate=schedule)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
-    if clip_by_global_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)
+    if clip_by_global_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)
+    return _checked(optimizer, config.name)
 
 
-def check_optimizer(optimizer: optax.GradientTransformation, params: Any, name: str) -> None:
-    """Traces one update.
+def optimizer_of(
+    config: ConfigDict, num_steps: int
+) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
+    """Builds what a config's optimizer, schedule and clip_by_global_norm name.
 
     Args:
-      optimizer: from create_optimizer.
-      params: the model's, or their shapes.
-      name: config.optimizer.name, for the message.
+      config: of a run.
+      num_steps: of the whole run.
+
+    Returns:
+      The optimizer, and {'learning_rate': its schedule}.
 
     Raises:
-      UsageError: it fails, with the line where it does, or its updates are not like the parameters.
+      UsageError: every fault of the three at once.
     """
+    schedule, _ = together(
+        lambda: create_schedule(config.schedule, config.optimizer.learning_rate, num_steps),
+        lambda: create_optimizer(config.optimizer, optax.constant_schedule(0.0)),
+    )
+    optimizer = create_optimizer(config.optimizer, schedule, config.clip_by_global_norm)
+    return optimizer, {"learning_rate": schedule}
 
-    def one_update(params: Any) -> tuple[Any, Any]:
-        opt_state = optimizer.init(params)
-        updates, new_opt_state = optimizer.update(params, opt_state, params)
-        updated = optax.apply_updates(params, updates)
-        return (
-            {"params": params, "opt_state": opt_state},
-            {"params": updated, "opt_state": new_opt_state},
-        )
 
+def _checked(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
+    """The same optimizer; where it fails, or does not keep its form, it says so when traced."""
+
+    def init(params: Any) -> Any:
+        with _told(name):
+            return optimizer.init(params)
+
+    def update(grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
+        with _told(name):
+            updates, new_opt_state = optimizer.update(grads, opt_state, params)
+            updated = optax.apply_updates(params, updates)
+        before = {"params": params, "opt_state": opt_state}
+        if change := first_change(before, {"params": updated, "opt_state": new_opt_state}):
+            raise UsageError(
+                f"config.optimizer.name={name!r}: an update makes {change}; parameters and state "
+                "must keep their form."
+            )
+        return updates, new_opt_state
+
+    return optax.GradientTransformation(init, update)
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
     try:
-        before, after = jax.eval_shape(one_update, params)
+        yield
     except Exception as error:
         raise UsageError(
             f"config.optimizer.name={name!r} fails on the model's parameters: "
             f"{where_it_failed(error, __file__)}"
         ) from error
-    if change := first_change(before, after):
-        raise UsageError(
-            f"config.optimizer.name={name!r}: an update makes {change}; parameters and state must "
-            "keep their form."
-        )
 
 
 # What optax takes without a word and no run survives.

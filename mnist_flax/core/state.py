@@ -1,27 +1,27 @@
-"""What a run carries from step to step, and where its random numbers come from."""
+"""What a run carries from step to step, and how a task is tried before anything is compiled."""
 
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
 
-from mnist_flax.core.metrics import Metrics
-from mnist_flax.errors import UsageError
+from mnist_flax.core.sums import Sums, empty
+from mnist_flax.core.task import Spec, Task, Variables
+from mnist_flax.core.trees import first_change
+from mnist_flax.data.sources import batch_like
+from mnist_flax.errors import UsageError, UserError, where_it_failed
 from mnist_flax.keys import rng_key
 
 PyTree = Any
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Arrays only: model, optimizer and schedule are closed over by the step, never stored.
+    """Arrays only: the task and its schedules are closed over by the step, never stored.
 
     Attributes:
       step: int32 [], how many updates were made.
-      params: the model's parameters.
-      batch_stats: its running statistics; {} for a model without any.
+      variables: the task's: 'params', 'batch_stats' ({} for a model without any), …
       opt_state: the optimizer's.
       window: sums over the steps since the last training row. Part of the state, so that a run
         that was interrupted inside a window writes the same row as one that was not.
@@ -29,46 +29,91 @@ class TrainState(flax.struct.PyTreeNode):
     """
 
     step: jax.Array
-    params: PyTree
-    batch_stats: PyTree
+    variables: Variables
     opt_state: PyTree
-    window: Metrics
-    epoch: Metrics
+    window: Sums
+    epoch: Sums
+
+    @property
+    def params(self) -> PyTree:
+        """The parameters among the variables."""
+        return self.variables.get("params", {})
+
+    @property
+    def batch_stats(self) -> PyTree:
+        """The running statistics among the variables."""
+        return self.variables.get("batch_stats", {})
 
 
-def create_state(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
-    seed: int,
-) -> TrainState:
+def create_state(task: Task, sums: Sums, seed: int) -> TrainState:
     """Returns the state before the first step: a function of the seed alone.
 
     Args:
-      model: takes float32 [1, H, W, C].
-      optimizer: gives the form of opt_state.
-      image_shape: (H, W, C).
+      task: gives the variables and the optimizer's state.
+      sums: of its update, or their shapes: `try_task` has them.
       seed: config.seed.
-
-    Raises:
-      UsageError: the model keeps variables that the loop does not carry.
     """
-    images = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = dict(model.init(rng_key(seed, "params", 0), images))
-    params = variables.pop("params", {})
-    batch_stats = variables.pop("batch_stats", {})
-    if variables:
-        raise UsageError(
-            f"config.model.name: {type(model).__name__} keeps the variables {sorted(variables)}; "
-            "a run carries 'params' and 'batch_stats' only."
-        )
+    variables = task.init(rng_key(seed, "params", 0))
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        window=Metrics.empty(),
-        epoch=Metrics.empty(),
+        variables=variables,
+        opt_state=task.init_opt(variables),
+        window=empty(sums),
+        epoch=empty(sums),
     )
     # Strong types: a weakly typed leaf would change its type in the first step.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+
+
+def try_task(task: Task, spec: Spec, name: str) -> TrainState:
+    """Traces a task once, as a run will use it, and returns the form of its state.
+
+    Args:
+      task: from its builder.
+      spec: of the data.
+      name: config.task.name, for the message.
+
+    Returns:
+      A TrainState of jax.ShapeDtypeStructs.
+
+    Raises:
+      UsageError: a part of it fails, with the line where it does, or is not what its contract says.
+    """
+    key, step = jax.eval_shape(lambda: (jax.random.key(0), jnp.int32(0)))
+    batch = batch_like(2, spec.image_shape)
+    images, masked = batch.images, batch.replace(mask=jax.eval_shape(lambda: jnp.ones(2, bool)))
+    try:
+        variables = jax.eval_shape(task.init, key)
+        opt_state = jax.eval_shape(task.init_opt, variables)
+        updated = jax.eval_shape(task.update, variables, opt_state, batch, step, key)
+        evaluated, _ = jax.eval_shape(task.evaluate, variables, masked)
+        jax.eval_shape(task.predict, variables, images)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's own task raises
+        raise UsageError(
+            f"config.task.name={name!r} fails on images {list(images.shape)}: "
+            f"{where_it_failed(error, __file__)}"
+        ) from error
+    before, after = (
+        {"variables": variables, "opt_state": opt_state},
+        {"variables": updated[0], "opt_state": updated[1]},
+    )
+    if change := first_change(before, after):
+        raise UsageError(
+            f"config.task.name={name!r}: an update makes {change}; variables and optimizer state "
+            "must keep their form."
+        )
+    for part, sums in (("update", updated[2]), ("evaluate", evaluated)):
+        if "count" not in sums:
+            raise UsageError(
+                f"config.task.name={name!r}: the sums of {part} have no 'count', only "
+                f"{', '.join(sums) or 'nothing'}. Add how many examples they are over."
+            )
+    unknown = sorted({*task.metrics} - {*updated[2], *evaluated} | {task.best} - {"", *evaluated})
+    if unknown:
+        raise UsageError(
+            f"config.task.name={name!r}: evaluate sums no {unknown[0]!r}, which its metrics or its "
+            f"best name. It sums: {', '.join(sorted(evaluated))}."
+        )
+    return jax.eval_shape(lambda: create_state(task, updated[2], 0))

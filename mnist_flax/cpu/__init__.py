@@ -20,6 +20,7 @@ or TPU plain autodiff is right: see `for_backend`.
 
 import functools
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -40,6 +41,8 @@ def rewrite(fn: Callable) -> Callable:
     @functools.wraps(fn)
     def rewritten(*args: Any, **kwargs: Any) -> Any:
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+        if (noted := _noted.get()) is not None:
+            noted.append(list(_left_alone(closed.jaxpr, scope="", hidden_in="")))
         outputs = _evaluate(closed, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
@@ -58,6 +61,32 @@ def slow_convolutions(fn: Callable, *args: Any) -> list[str]:
     'convolution 3x3, 8 to 16 channels, in CNN/Conv_1: inside scan'.
     """
     return list(_left_alone(jax.make_jaxpr(fn)(*args).jaxpr, scope="", hidden_in=""))
+
+
+def slow_in_loop(step: Callable, *args: Any) -> list[str]:
+    """Describes each convolution of a whole step, gradients included, that a CPU's loop makes slow.
+
+    These are what `rewrite` leaves alone of what the step gives it; and in a step that gives it
+    nothing, every convolution that autodiff has written.
+
+    Args:
+      step: a function that differentiates, as a task's update does.
+      args: arrays or `jax.ShapeDtypeStruct`s; nothing is computed.
+    """
+    noted: list[list[str]] = []
+    token = _noted.set(noted)
+    try:
+        # A function of its own: JAX keeps the traces of those that it knows.
+        jaxpr = jax.make_jaxpr(lambda *args: step(*args))(*args).jaxpr
+    finally:
+        _noted.reset(token)
+    if noted:
+        return list(dict.fromkeys(line for lines in noted for line in lines))
+    return list(_left_alone(jaxpr, scope="", hidden_in="", obstacle=convolution.not_canonical))
+
+
+# What each call of `rewrite` has left alone, while slow_in_loop() traces.
+_noted: ContextVar[list[list[str]] | None] = ContextVar("noted", default=None)
 
 
 def _evaluate(closed: ClosedJaxpr, args: list[Any]) -> list[Any]:
@@ -130,13 +159,18 @@ def _worth_entering(eqn: JaxprEqn) -> bool:
     return any(_replacement(e) or _worth_entering(e) for body in _bodies(eqn) for e in body.eqns)
 
 
-def _left_alone(jaxpr: Jaxpr, scope: str, hidden_in: str) -> Iterator[str]:
+def _left_alone(
+    jaxpr: Jaxpr,
+    scope: str,
+    hidden_in: str,
+    obstacle: Callable[[JaxprEqn], str] = convolution.obstacle,
+) -> Iterator[str]:
     for eqn in jaxpr.eqns:
         name = "/".join(filter(None, [scope, str(eqn.source_info.name_stack)]))
         if eqn.primitive is primitives.conv_general_dilated_p:
-            reason = f"inside {hidden_in}" if hidden_in else convolution.obstacle(eqn)
+            reason = f"inside {hidden_in}" if hidden_in else obstacle(eqn)
             if reason:
                 yield f"{convolution.describe(eqn)}, in {name or 'no named layer'}: {reason}"
         inner = hidden_in or ("" if _bodies(eqn) else eqn.primitive.name)
         for body in jaxprs_in_params(eqn.params):
-            yield from _left_alone(body, name, inner)
+            yield from _left_alone(body, name, inner, obstacle)

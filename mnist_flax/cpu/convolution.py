@@ -42,6 +42,16 @@ def obstacle(eqn: JaxprEqn) -> str:
     return ", ".join(reason for reason, applies in obstacles.items() if applies)
 
 
+def not_canonical(eqn: JaxprEqn) -> str:
+    """Says that XLA will not reorder this convolution inside a loop, or ''."""
+    lhs, rhs, out = eqn.params["dimension_numbers"]
+    last = len(lhs) - 1
+    images, kernel = (0, last, *range(1, last)), (last, last - 1, *range(last - 1))
+    if (tuple(lhs), tuple(rhs), tuple(out)) == (images, kernel, images):
+        return ""
+    return "not in canonical order; put mnist_flax.cpu.for_backend around what is differentiated"
+
+
 def describe(eqn: JaxprEqn) -> str:
     """Returns 'convolution 3x3, 8 to 16 channels'."""
     (x, w, _), (lhs, rhs, _) = arrays(eqn), eqn.params["dimension_numbers"]

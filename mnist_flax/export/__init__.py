@@ -17,7 +17,7 @@ from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError, where_it_failed
 from mnist_flax.export.model_card import CARD_FILE, model_card
 from mnist_flax.export.onnx import require, run_onnx, to_onnx
-from mnist_flax.tasks.classification import apply_eval
+from mnist_flax.tasks.networks import apply_eval
 from mnist_flax.use.calibration import calibration
 from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.prediction import predict
@@ -44,7 +44,7 @@ def trace_network(restored: Restored) -> ClosedJaxpr:
     """
 
     def network(images: jax.Array) -> jax.Array:
-        return apply_eval(restored.model, restored.state, images)
+        return apply_eval(restored.model, restored.state.variables, images)
 
     def one_by_one(images: jax.Array) -> jax.Array:
         return jax.vmap(lambda image: network(image[None])[0])(images)

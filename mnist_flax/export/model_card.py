@@ -174,8 +174,8 @@ def _evaluation(
     table = _table(
         ("measure", "value"),
         (
-            ("accuracy", f"{result.accuracy:.4f}"),
-            ("loss, softmax cross-entropy in nats", f"{result.loss:.4f}"),
+            ("accuracy", f"{result.means['accuracy']:.4f}"),
+            ("loss, softmax cross-entropy in nats", f"{result.means['loss']:.4f}"),
             (
                 f"expected calibration error, {BINS} bins (Guo et al. 2017)",
                 f"{calibration_error:.4f}",

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from mnist_flax.data.pictures import fit_picture
-from mnist_flax.tasks.programs import make_predict_batch
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.restore import Restored
 
@@ -30,14 +29,15 @@ def make_answer(restored: Restored, *, center: bool) -> Answer:
       'class_names': [K], 'image': what the network saw, [H][W] or, in colour, [H][W][3]}, and
       with features 'features': a list of what _encoded() makes of each layer, in their order.
     """
-    predict = jax.jit(make_predict_batch(restored.model))
+    predict = jax.jit(restored.task.predict)
     explain = jax.jit(functools.partial(feature_maps, restored.model))
     blank = np.zeros((1, *restored.image_shape), np.uint8)
-    jax.block_until_ready((predict(restored.state, blank), explain(restored.state, blank)))
+    variables = restored.state.variables
+    jax.block_until_ready((predict(variables, blank), explain(restored.state, blank)))
 
     def answer(data: bytes, with_features: bool) -> dict[str, Any]:
         image = fit_picture(io.BytesIO(data), center=center, shape=restored.image_shape)
-        result = jax.device_get(predict(restored.state, image[None]))
+        result = jax.device_get(predict(variables, image[None]))
         best = int(result["classes"][0])
         row = {
             "class": best,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
+
+from mnist_flax.core.task import Metric, Task
 
 
 class Console:
@@ -21,8 +24,10 @@ class Console:
         self._stream = sys.stderr if stream is None else stream
         self._rich = RichConsole(file=self._stream, highlight=False, emoji=False, soft_wrap=True)
         self._bar: Any = None
-        self._task: Any = None
+        self._bar_task: Any = None
         self._total_steps = 0
+        self._metrics: Mapping[str, Metric] = {}
+        self._best = ""
 
     def __enter__(self) -> Console:
         """Returns itself."""
@@ -50,42 +55,65 @@ class Console:
             else:
                 print(text, file=self._stream, flush=True)
 
-    def start(self, step: int, total_steps: int) -> None:
-        """Opens the progress of a run that stands at step."""
-        self._total_steps = total_steps
+    def start(self, step: int, total_steps: int, task: Task) -> None:
+        """Opens the progress of a run that stands at step; the task says how numbers are shown."""
+        self._total_steps, self._metrics, self._best = total_steps, task.metrics, task.best
         if self._rich.is_terminal:
-            self._bar, self._task = _live_bar(self._rich, step, total_steps)
+            self._bar, self._bar_task = _live_bar(self._rich, step, total_steps)
 
     def advance(self, step: int, steps_per_second: float) -> None:
         """Moves the bar; a terminal only."""
         if self._bar is not None:
             speed = f"{steps_per_second:.1f}/s"
-            self._bar.update(self._task, completed=step, speed=speed)
+            self._bar.update(self._bar_task, completed=step, speed=speed)
 
     def row(self, row: dict[str, Any]) -> None:
         """Shows a training or evaluation row."""
         if self._bar is not None and row["split"] == "train":
-            latest = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
-            self._bar.update(self._task, latest=latest)
+            self._bar.update(self._bar_task, latest=format_metrics(row, self._metrics))
         else:
-            self.say(format_row(row, self._total_steps))
+            self.say(self.format(row))
+
+    def format(self, row: Mapping[str, Any]) -> str:
+        """Returns the line of a row of the run that was started."""
+        return format_row(row, self._total_steps, self._metrics, self._best)
 
 
-def format_row(row: dict[str, Any], total_steps: int) -> str:
-    """Returns the console line of a training, an epoch's or an evaluation row."""
+def format_row(
+    row: Mapping[str, Any], total_steps: int, metrics: Mapping[str, Metric], best: str = ""
+) -> str:
+    """Returns the console line of a training, an epoch's or an evaluation row.
+
+    Args:
+      row: with `step` and `split`.
+      total_steps: of the run.
+      metrics: the task's; shown are those that the row has.
+      best: the metric that an epoch's row shows of its last batch.
+    """
     step = row["step"]
     split = f"{row['split']:<5}"
     head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %  {split}"
-    values = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+    line = "  ".join(filter(None, [head, format_metrics(row, metrics)]))
     if row["split"] == "eval":
-        return f"{head}  {values}  {row['examples']:,} images"
+        return f"{line}  {row['examples']:,} images"
     if row["split"] == "epoch":
-        summed, last = f"{row['loss_sum']:.6g}", f"{row['last_batch_accuracy']:.4f}"
-        return f"{head}  {values}  epoch {row['epoch']}: loss summed {summed}, last batch {last}"
+        told = [f"loss summed {row['loss_sum']:.6g}"] if "loss_sum" in row else []
+        if (last := row.get(f"last_batch_{best}")) is not None:
+            told.append(f"last batch {last:{metrics[best].format}}")
+        return f"{line}  epoch {row['epoch']}" + (f": {', '.join(told)}" if told else "")
     rate = row["steps_per_second"]
     if rate == 0:  # all its steps were an earlier process's
-        return f"{head}  {values}"
-    return f"{head}  {values}  {rate:.1f}/s  ETA {clock((total_steps - step) / rate)}"
+        return line
+    return f"{line}  {rate:.1f}/s  ETA {clock((total_steps - step) / rate)}"
+
+
+def format_metrics(values: Mapping[str, Any], metrics: Mapping[str, Metric]) -> str:
+    """Returns 'loss 0.1234  accuracy 0.9876' of the metrics that are among the values."""
+    return "  ".join(
+        f"{name.replace('_', ' ')} {values[name]:{metric.format}}"
+        for name, metric in metrics.items()
+        if name in values
+    )
 
 
 def clock(seconds: float) -> str:

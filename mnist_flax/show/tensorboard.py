@@ -27,7 +27,6 @@ except ImportError as error:
     ) from error
 
 _Place = tuple[str, int]  # split and step: a row's
-_COMPARED = ("eval/accuracy", "eval/loss")  # beside the hyperparameters
 
 
 class EventFile:
@@ -46,6 +45,7 @@ class EventFile:
         folder: Path,
         rows: Iterable[Mapping[str, Any]],
         hparams: Mapping[str, Any],
+        metrics: Iterable[str],
         report: Callable[[str], None],
     ):
         """Writes what the run has been so far.
@@ -54,6 +54,7 @@ class EventFile:
           folder: is created; TensorBoard's --logdir.
           rows: of metrics.jsonl, cut to the step that the run stands at.
           hparams: {'optimizer.learning_rate': 0.001, …}.
+          metrics: of evaluations, which the table of runs shows beside them.
           report: is told of an older file that is damaged.
 
         Raises:
@@ -68,7 +69,7 @@ class EventFile:
             self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
             # If a crash leaves older files beside this one, TensorBoard drops what they hold.
             self._add(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
-            for part in _hparams(hparams):
+            for part in _hparams(hparams, metrics):
                 self._add(Event(wall_time=time.time(), summary=part))
             for row in rows:
                 place = _split(row), row["step"]
@@ -152,10 +153,10 @@ def _scalars(row: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _hparams(config: Mapping[str, Any]) -> list[Any]:
+def _hparams(config: Mapping[str, Any], metrics: Iterable[str]) -> list[Any]:
     """Returns the summaries for TensorBoard's table of runs; fields that are None are left out."""
     plain = {key: str(value) if isinstance(value, list) else value for key, value in config.items()}
-    experiment, start, _end = summary.hparams(plain, dict.fromkeys(_COMPARED))
+    experiment, start, _end = summary.hparams(plain, {f"eval/{name}": None for name in metrics})
     return [experiment, start]
 
 

@@ -5,8 +5,12 @@ And an event for TensorBoard, where a run asks for it.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mnist_flax.show.console import Console
 from mnist_flax.workdir.rows import append_row
@@ -42,6 +46,12 @@ class Writer:
         row = {"step": step, "event": event, "message": message, **values}
         self._append(row | {"dataset": self._dataset})
         self._console.say(message)
+
+    def drawing(self, step: int) -> Callable[[Mapping[str, np.ndarray]], None] | None:
+        """Returns what shows pictures uint8 [H, W, 3] of this step; None where nothing does."""
+        if self.event_file is None:
+            return None
+        return functools.partial(self.event_file.images, step, "eval")
 
     def _append(self, row: dict[str, Any]) -> None:
         append_row(self._workdir, row)

@@ -1,1 +1,78 @@
-"""What is learnt."""
+"""What is learnt: tasks by name.
+
+A task is a bundle of pure functions (core/task.py); a builder makes it of a config and of what the
+data are: (config, spec, **fields of config.task) -> Task. networks.py has what builders share.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mnist_flax.config import default_config, registry
+from mnist_flax.core.task import Metric, Spec, Task
+from mnist_flax.core.update import gradient_update
+from mnist_flax.errors import UsageError, UserError, where_it_failed
+
+__all__ = ["TASKS", "Metric", "Spec", "Task", "create_task", "gradient_update"]
+
+TASKS = {"classification": "mnist_flax.tasks.classification:classification"}
+# Whether these mean anything is the task's affair; the others are the run's or the data's.
+_OF_THE_TASK = (
+    *("model", "optimizer", "schedule", "clip_by_global_norm", "label_smoothing"),
+    "log_probabilities",
+)
+
+
+def create_task(config: ConfigDict, spec: Spec) -> Task:
+    """Builds the task that config.task names; its other fields are passed on by name.
+
+    Args:
+      config: of the run.
+      spec: of its data.
+
+    Raises:
+      UsageError: an unknown name, a fault that the builder finds, something that is no Task; or a
+        field of the config that is set and that this task does not read.
+    """
+    name = config.task.name
+    builder = registry.resolve(name, TASKS, "config.task.name")
+    fields = {key: value for key, value in config.task.items() if key != "name"}
+    noted = _Noted(config)
+    try:
+        task = builder(noted, spec, **fields)
+    except UserError:
+        raise
+    except Exception as error:  # a field that it lacks or does not take, a fault of the user's own
+        raise UsageError(
+            f"config.task.name={name!r}: {where_it_failed(error, __file__)}"
+        ) from error
+    if not isinstance(task, Task):
+        raise UsageError(f"config.task.name={name!r} gave {task!r}, no mnist_flax.tasks.Task.")
+    default = default_config()
+    ignored = [
+        f"config.{field}={config[field]}: the task {name!r} does not use it; leave it out."
+        for field in _OF_THE_TASK
+        if field not in noted.read and config[field] != default[field]
+    ]
+    if ignored:
+        raise UsageError("\n".join(ignored))
+    return task
+
+
+class _Noted:
+    """A config that notes which of its fields are read."""
+
+    def __init__(self, config: ConfigDict):
+        self._config = config
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        # items(), to_dict() and the like may read any.
+        self.read |= {name} if name in self._config else set(self._config)
+        return getattr(self._config, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._config

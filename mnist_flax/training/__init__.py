@@ -9,6 +9,7 @@ finetune.py     whether it starts from another run's parameters
 signals.py      SIGTERM and SIGINT
 """
 
+from mnist_flax.training.gather import check
 from mnist_flax.training.run import train
 
-__all__ = ["train"]
+__all__ = ["check", "train"]

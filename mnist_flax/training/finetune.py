@@ -26,21 +26,21 @@ def init_from(state: TrainState, workdir: Path, which: str) -> tuple[TrainState,
     if not (workdir / "config.json").is_file():
         raise UserError(f"--init_from={workdir}: holds no run. Name the workdir of a trained one.")
     source = restore(workdir, which, {})
-    params, faults, taken = _take(state.params, source.state.params, "params")
-    batch_stats, more, statistics = _take(
-        state.batch_stats, source.state.batch_stats, "batch_stats"
-    )
-    faults += more
-    if not taken:
+    variables, faults, counts = dict(state.variables), [], {}
+    for name, ours in state.variables.items():
+        theirs = source.state.variables.get(name, {})
+        variables[name], more, counts[name] = _take(ours, theirs, name)
+        faults += more
+    if not counts.get("params", sum(counts.values())):
         raise UserError(
             f"--init_from={source.checkpoint}: nothing in it fits this model:\n"
             + "\n".join(f"  {fault}" for fault in faults)
             + "\nName a run with layers of the same names and shapes, or leave --init_from out."
         )
-    message = f"Arrays taken from {source.checkpoint}: {taken + statistics}."
+    message = f"Arrays taken from {source.checkpoint}: {sum(counts.values())}."
     if faults:
         message += f" New, or left behind: {'; '.join(faults)}."
-    return state.replace(params=params, batch_stats=batch_stats), message
+    return state.replace(variables=variables), message
 
 
 def _take(ours: PyTree, theirs: PyTree, name: str) -> tuple[PyTree, list[str], int]:

@@ -13,7 +13,7 @@ from mnist_flax.show.writer import Writer
 from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.files import write_config
-from mnist_flax.workdir.rows import METRICS_FILE, read_rows, truncate_rows
+from mnist_flax.workdir.rows import read_rows, truncate_rows
 
 
 def restore_newest(
@@ -41,7 +41,7 @@ def restore_newest(
         try:
             metadata = _newest_metadata(checkpoints, config, dataset, workdir)
             state = checkpoints.restore(metadata["step"], like)
-            checkpoints.best_accuracy()
+            checkpoints.best_evaluation()
         except DamagedCheckpoint as error:
             if config.on_damaged_checkpoint == "stop":
                 raise
@@ -138,22 +138,6 @@ def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")
-
-
-def evaluated_accuracy(workdir: Path, step: int) -> float | None:
-    """Returns the accuracy in a step's evaluation row; None if the step was not evaluated yet.
-
-    The file knows better than the save: a save made by a signal in the middle of an evaluation is
-    not written again when a later process completes that evaluation.
-    """
-    rows = [r for r in read_rows(workdir) if r.get("split") == "eval" and r["step"] == step]
-    accuracy = rows[-1].get("accuracy") if rows else None
-    if rows and not isinstance(accuracy, float | int):
-        raise UserError(
-            f"{workdir / METRICS_FILE}: the evaluation of step {step} has no accuracy. "
-            "Mend or remove its line."
-        )
-    return accuracy
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

@@ -11,28 +11,28 @@ import numpy as np
 from mnist_flax.data.dataset import Split
 from mnist_flax.data.pictures import read_pictures
 from mnist_flax.errors import UserError
-from mnist_flax.tasks.programs import make_predict_batch
 from mnist_flax.use.restore import Restored
 
 
 def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Classifies images batch by batch.
+    """Asks a network of images, batch by batch.
 
     Args:
       restored: a network.
       images: uint8 [N, H, W, C] of the network's shape.
 
     Returns:
-      {'classes': int32 [N], 'probabilities': float32 [N, K]}.
+      What task.predict gives, [N, …] by name: of a classification {'classes': int32 [N],
+      'probabilities': float32 [N, K]}.
     """
     batch_size = min(restored.config.batch_size, len(images))
-    predict_batch = jax.jit(make_predict_batch(restored.model))
+    predict_batch = jax.jit(restored.task.predict)
     parts = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         missing = batch_size - len(batch)  # one shape for all batches: one compilation
         padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        result = jax.device_get(predict_batch(restored.state, padded))
+        result = jax.device_get(predict_batch(restored.state.variables, padded))
         parts.append({name: values[: len(batch)] for name, values in result.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -44,61 +44,57 @@ class Prediction:
     Attributes:
       file: as it was given.
       image: uint8 [H, W, C], what the network saw.
-      best_class: the most probable one.
-      probabilities: float32 [K].
+      outputs: of task.predict by name, without the batch's axis.
     """
 
     file: str
     image: np.ndarray
-    best_class: int
-    probabilities: np.ndarray
+    outputs: dict[str, np.ndarray]
 
     def row(self) -> dict[str, Any]:
         """Returns what is printed as JSON."""
-        values = [float(value) for value in self.probabilities]
-        return {"file": self.file, "classes": self.best_class, "probabilities": values}
+        values = {name: np.asarray(value).tolist() for name, value in self.outputs.items()}
+        return {"file": self.file, **values}
 
 
 def predict_files(restored: Restored, files: Sequence[str], *, center: bool) -> list[Prediction]:
-    """Classifies picture files.
+    """Asks a network of picture files.
 
     Args:
       restored: a network.
       files: PNG or JPEG.
-      center: whether to find the digit and centre it as MNIST's makers did; see pictures.py.
+      center: whether to find the digit and centre it as MNIST's makers did; see data/pictures.py.
 
     Raises:
       UserError: any file is missing or no picture; all such files are listed.
     """
     images = read_pictures(files, center=center, shape=restored.image_shape)
     result = predict(restored, images)
-    rows = zip(files, images, result["classes"], result["probabilities"], strict=True)
-    return [Prediction(file, image, int(best), values) for file, image, best, values in rows]
+    return [
+        Prediction(file, image, {name: values[place] for name, values in result.items()})
+        for place, (file, image) in enumerate(zip(files, images, strict=True))
+    ]
 
 
-def predict_split(restored: Restored, split: Split, output: Path) -> float:
-    """Writes labels [N], classes [N] and probabilities [N, K] of a whole split as NPZ.
+def predict_split(restored: Restored, split: Split, output: Path) -> dict[str, np.ndarray]:
+    """Writes the labels [N] of a whole split, and what the network says of it, as NPZ.
 
     Returns:
-      The accuracy.
+      What the network says, by name; of a classification {'classes', 'probabilities'}.
 
     Raises:
       UserError: the file cannot be written.
     """
     result = predict(restored, split.images)
+    arrays: Any = {"labels": split.labels, **result}
     temporary = output.with_name(output.name + ".tmp")
     try:
         with temporary.open("wb") as file:  # an open file, or NumPy would append .npz to the name
-            np.savez(
-                file,
-                labels=split.labels,
-                classes=result["classes"],
-                probabilities=result["probabilities"],
-            )
+            np.savez(file, **arrays)
         temporary.replace(output)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(
             f"{output}: cannot be written ({error.strerror}). Make room, or name another place."
         ) from error
-    return float(np.mean(result["classes"] == split.labels))
+    return result

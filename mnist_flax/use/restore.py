@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax import data
 from mnist_flax.config import flatten, overridden
 from mnist_flax.config.validation import missing_fields, validate
-from mnist_flax.core.optimizers import create_optimizer
 from mnist_flax.core.state import TrainState, create_state
+from mnist_flax.core.task import Spec, Task
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.models import create_model
+from mnist_flax.tasks import create_task
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.files import read_config
 
@@ -27,25 +26,39 @@ _OTHER_DATA = {"data.name", "data.data_dir"}
 
 @dataclass(frozen=True)
 class Restored:
-    """A network as it was saved.
+    """What a run has learnt, as it was saved.
 
     Attributes:
       config: the run's own, with the overrides that inference allows.
-      model: its module.
+      task: what was learnt; state.variables are its variables.
       state: to the bit; state.step says when.
       checkpoint: the folder it was read from.
-      trained_on: its data, as resume.describe gives them.
-      class_names: of these data, one per logit.
+      trained_on: its data, as training/resume.py describes them.
+      class_names: of these data.
       image_shape: (H, W, C) that it takes.
     """
 
     config: ConfigDict
-    model: nn.Module
+    task: Task
     state: TrainState
     checkpoint: Path
     trained_on: dict[str, Any]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+
+    @property
+    def model(self) -> nn.Module:
+        """The linen module of the task, for those that look into its layers.
+
+        Raises:
+          UsageError: the task names none.
+        """
+        if self.task.model is None:
+            raise UsageError(
+                f"config.task.name={self.config.task.name!r}: names no linen module to look into "
+                "(Task.model)."
+            )
+        return self.task.model
 
 
 def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored:
@@ -75,18 +88,18 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         _refuse_other_splits(config, overrides)
         config, _ = overridden(config, overrides)
         validate(config, others=(lambda c: data.check(c.data),))
-        model = create_model(config.model, len(trained_on["class_names"]))
-        optimizer = create_optimizer(
-            config.optimizer, optax.constant_schedule(0.0), config.clip_by_global_norm
-        )
         image_shape = tuple(trained_on["image_shape"])
-        like = jax.eval_shape(lambda: create_state(model, optimizer, image_shape, config.seed))
+        class_names = tuple(trained_on["class_names"])
+        # No schedule is asked here: a million steps stand for a number of epochs.
+        spec = Spec(image_shape, class_names, config.num_steps or 10**6)
+        task = create_task(config, spec)
+        sums = checkpoints.open_sums(step)
+        like = jax.eval_shape(lambda sums: create_state(task, sums, config.seed), sums)
         state = checkpoints.restore(step, like)
         path = checkpoints.path(step)
     finally:
         checkpoints.close()
-    class_names = tuple(trained_on["class_names"])
-    return Restored(config, model, state, path, trained_on, class_names, image_shape)
+    return Restored(config, task, state, path, trained_on, class_names, image_shape)
 
 
 def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -104,7 +117,6 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
         config = ConfigDict(read_config(workdir)["config"])
     except ValueError as error:  # a field's name with a dot in it
         raise UserError(f"{workdir}/config.json: {error}. Name another --workdir.") from error
-    config.tensorboard = config.get("tensorboard", False)  # a field that earlier runs did not have
     if lacking := missing_fields(config):
         more = f" and {len(lacking) - 3} more fields" if len(lacking) > 3 else ""
         raise UserError(

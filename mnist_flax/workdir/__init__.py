@@ -2,7 +2,7 @@
 
     config.json      files.py: every resolved field, the data, the versions of the stack
     metrics.jsonl    rows.py: a JSON object a line
-    checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices a flipped bit
+    checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices damage
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py
     report/          report/

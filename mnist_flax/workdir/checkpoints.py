@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UsageError, UserError
+from mnist_flax.workdir import old_runs
 from mnist_flax.workdir.digests import describe, json_digest, mismatches, state_digest
 from mnist_flax.workdir.save_faults import first_line, silent_after_failure
 
@@ -126,22 +127,38 @@ class Checkpoints:
         )
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """Returns a save's metadata, checked against its digest. Raises DamagedCheckpoint."""
+        """Returns a save's metadata, checked against its digest, in today's form.
+
+        Raises:
+          DamagedCheckpoint: they are not those that were written.
+        """
         args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         metadata = self._restore(step, args)["metadata"]
         rest = {key: value for key, value in metadata.items() if key != "sha256"}
         if metadata.get("sha256") != json_digest(rest):
             raise self._damaged(step, "its metadata are not those that were written")
-        return metadata
+        return old_runs.today_metadata(metadata)
 
-    def best_accuracy(self) -> float | None:
-        """Returns the evaluation accuracy of the best save, None if there is none.
+    def open_sums(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the form of the open sums in a save, which only training asks of a task."""
+        leaves = self.metadata(step)["leaves"]
+        if old_runs.is_old(leaves):
+            return old_runs.SUMS
+        forms = {
+            name.removeprefix("window."): form.partition("[")[0]
+            for name, form in leaves.items()
+            if name.startswith("window.")
+        }
+        return {name: jax.ShapeDtypeStruct((), dtype) for name, dtype in forms.items()}
+
+    def best_evaluation(self) -> dict[str, float] | None:
+        """Returns the metrics of the best save's evaluation, None if there is none.
 
         Raises:
           DamagedCheckpoint: its metadata are not those that were written.
         """
         steps = self._listed(self._best)
-        return self.metadata(steps[-1])["accuracy"] if steps else None
+        return self.metadata(steps[-1])["evaluation"] if steps else None
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Returns the state that was saved under a step, to the bit.
@@ -155,18 +172,20 @@ class Checkpoints:
           UserError: it belongs to another model or optimizer.
         """
         metadata = self.metadata(step)
-        if faults := mismatches(metadata["leaves"], describe(like)):
+        old = old_runs.is_old(metadata["leaves"])
+        form = old_runs.old_form(like) if old else like
+        if faults := mismatches(metadata["leaves"], describe(form)):
             raise UserError(
                 f"{self.path(step)} belongs to another model or optimizer:\n"
                 + "\n".join(faults)
                 + "\nUse the code and config that wrote it, or another --workdir."
             )
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), form)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self._restore(step, args)["state"]
         if state_digest(jax.device_get(state)) != metadata["state_sha256"]:
             raise self._damaged(step, "its arrays are not those that were written")
-        return state
+        return old_runs.today_state(state) if old else state
 
     def _restore(self, step: int, args: ocp.args.Composite) -> Any:
         manager = self._best if step in self._listed(self._best) else self._latest

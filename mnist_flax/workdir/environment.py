@@ -7,6 +7,8 @@ import platform
 
 import jax
 
+import mnist_flax
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -16,6 +18,7 @@ def environment() -> dict[str, str | int]:
     devices = jax.devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
+        "mnist_flax": mnist_flax.__version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": f"{len(devices)} × {devices[0].device_kind}",

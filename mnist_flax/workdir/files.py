@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_flax.errors import UserError
+from mnist_flax.workdir import old_runs
 
 CONFIG_FILE = "config.json"
 
@@ -40,7 +41,7 @@ def write_config(workdir: Path, config: dict[str, Any]) -> None:
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """Reads config.json.
+    """Reads config.json, in today's form.
 
     Raises:
       UserError: there is none, or it is not what write_config wrote.
@@ -60,4 +61,4 @@ def read_config(workdir: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise UserError(f"{path}: holds no config of a run. Name another --workdir.")
-    return content
+    return content | {"config": old_runs.today_config(content["config"])}

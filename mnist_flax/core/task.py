@@ -1,0 +1,87 @@
+"""The contract of a task: what a run learns, as a bundle of pure functions.
+
+Nothing in it is jitted, and nothing of it touches a disk or prints. core/chunk.py loops `update`,
+core/evaluation.py folds `evaluate`; what shows a run shows whatever `metrics` there are. tasks/ has
+the tasks, and docs/TASKS.md one of a user's own on a page.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+
+from mnist_flax.core.sums import Sums
+from mnist_flax.data.sources import Batch
+
+Variables = dict[str, Any]  # {'params': …, 'batch_stats': …}: any nesting of arrays
+OptState = Any  # one optimizer's, or a dict of several
+
+
+class Metric(NamedTuple):
+    """How a mean over examples is shown.
+
+    Attributes:
+      format: as Python's format() takes it: '.4f'.
+      larger_is_better: whether more of it is better, as of an accuracy.
+    """
+
+    format: str = ".4f"
+    larger_is_better: bool = False
+
+
+class Spec(NamedTuple):
+    """What the data and the length of a run say of its task.
+
+    Attributes:
+      image_shape: (H, W, C).
+      class_names: of the labels, from 0.
+      num_steps: of the whole run, for schedules.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    num_steps: int
+
+
+class Task(NamedTuple):
+    """What is learnt. A builder makes it: (config, spec, **fields of config.task) -> Task.
+
+    Attributes:
+      init: (key) -> variables, from the key of (seed, 'params', 0).
+      init_opt: (variables) -> opt_state.
+      update: (variables, opt_state, batch, step, key) -> (variables, opt_state, Sums). The key is
+        that of (seed, 'dropout', step); for other purposes there is rng_key(seed, purpose, step).
+        Variables and opt_state keep their form. The Sums are those of the batch before the update.
+      evaluate: (variables, batch) -> (Sums, outputs [B, …] by name), at rest; what batch.mask does
+        not let pass is not summed. Noise is drawn as a function of batch.index.
+      predict: (variables, images uint8 [B, H, W, C]) -> outputs [B, …] by name: what is answered to
+        pictures.
+      metrics: the names of Sums that rows and pages show, in this order.
+      best: the metric that chooses the best save; '' for none.
+      observers: names of show/observers.py, or 'package.module:function': what is looked at beside
+        the numbers of a row.
+      rates: schedules by name, step -> number, that training rows show: {'learning_rate': …}.
+      model: the linen module that gives `predict` its answers, from the same variables, for those
+        that look into its layers; None where there is no such one.
+      in_training: (variables, batch, key) -> outputs [B, …] by name, as `update` computes them; for
+        observers of training rows. None where nobody looks.
+      exported: which outputs of `predict` an exported file gives; () for all.
+      modes: of launch.py, besides 'train': which make sense.
+    """
+
+    init: Callable[[jax.Array], Variables]
+    init_opt: Callable[[Variables], OptState]
+    update: Callable[
+        [Variables, OptState, Batch, jax.Array, jax.Array], tuple[Variables, OptState, Sums]
+    ]
+    evaluate: Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array]]]
+    predict: Callable[[Variables, jax.Array], dict[str, jax.Array]]
+    metrics: Mapping[str, Metric]
+    best: str = ""
+    observers: tuple[str, ...] = ()
+    rates: Mapping[str, Callable[[int], Any]] = {}
+    model: nn.Module | None = None
+    in_training: Callable[[Variables, Batch, jax.Array], dict[str, jax.Array]] | None = None
+    exported: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("eval", "predict", "report", "export")

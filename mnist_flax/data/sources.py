@@ -1,0 +1,171 @@
+"""A source feeds steps: pure JAX where it draws, and nothing of it is carried or saved.
+
+A batch is a function of (seed, step). What stays on the device, and what is brought there for the
+next steps, is the source's own affair: nothing else knows how large the data are.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mnist_flax.data.augment import EXTENDED_PARTS, create_augment, extend
+from mnist_flax.data.dataset import Dataset, Split
+from mnist_flax.keys import rng_key
+
+Feed = Any  # a pytree of arrays, of one form for a whole run
+
+
+class Batch(flax.struct.PyTreeNode):
+    """One batch.
+
+    Attributes:
+      images: uint8 [B, H, W, C].
+      labels: int32 [B].
+      index: int32 [B], the place of each example in its split; of the extended set p·N + i.
+      mask: bool [B], False where an image only fills up the last batch; None: all count.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    index: jax.Array
+    mask: jax.Array | None = None
+
+
+def batch_like(size: int, image_shape: tuple[int, ...]) -> Batch:
+    """Returns the form of a batch, as jax.ShapeDtypeStructs."""
+    return jax.eval_shape(
+        lambda: Batch(
+            images=jnp.zeros((size, *image_shape), jnp.uint8),
+            labels=jnp.zeros(size, jnp.int32),
+            index=jnp.zeros(size, jnp.int32),
+        )
+    )
+
+
+class Source(NamedTuple):
+    """Where batches come from.
+
+    Attributes:
+      steps_per_epoch: how many batches.
+      most_steps: the most that one feed serves: a chunk of steps is never longer.
+      feed: (step, count) -> what the batches of steps step, …, step + count - 1 are drawn from, on
+        the device. count is at most most_steps, and these steps lie in one epoch. Called from
+        Python.
+      draw: (feed, step) -> Batch. Pure, inside jit; the step is counted from the run's start.
+    """
+
+    steps_per_epoch: int
+    most_steps: int
+    feed: Callable[[int, int], Feed]
+    draw: Callable[[Feed, jax.Array], Batch]
+
+
+def num_examples(config: ConfigDict, dataset: Dataset) -> int:
+    """Returns how many images an epoch draws from, those of the extended set included."""
+    return len(dataset.train.labels) * (EXTENDED_PARTS if config.data.extended else 1)
+
+
+def train_source(config: ConfigDict, dataset: Dataset) -> Source:
+    """Returns the training split, all of it on the device, drawn in a new order each epoch.
+
+    Args:
+      config: seed, batch_size, data.shuffle, data.extended and augment are read.
+      dataset: its train split has at least one batch.
+    """
+    total, batch_size = num_examples(config, dataset), config.batch_size
+    extended = config.data.extended
+    steps_per_epoch = total // batch_size
+    augment = create_augment(config.augment)
+
+    @functools.cache
+    def on_device() -> tuple[jax.Array, jax.Array]:
+        return jax.device_put((dataset.train.images, dataset.train.labels))
+
+    @jax.jit
+    def epoch_order(epoch: jax.Array) -> jax.Array:
+        return order_of(rng_key(config.seed, "shuffle", epoch), total, config.data.shuffle)
+
+    @functools.lru_cache(1)
+    def order_on_device(epoch: int) -> jax.Array:
+        return epoch_order(jnp.int32(epoch))
+
+    def feed(step: int, count: int) -> Feed:
+        del count  # an epoch's order serves all its steps
+        return *on_device(), order_on_device(step // steps_per_epoch)
+
+    def draw(feed: Feed, step: jax.Array) -> Batch:
+        images, labels, order = feed
+        place = step % steps_per_epoch
+        batch = take_batch(images, labels, order, place, batch_size, extended=extended)
+        key = rng_key(config.seed, "augment", step)
+        return batch.replace(images=augment(key, batch.images))
+
+    return Source(steps_per_epoch, steps_per_epoch, feed, draw)
+
+
+def eval_source(split: Split, batch_size: int) -> Source:
+    """Returns a split in its own order, all of it on the device, the last batch filled up."""
+    steps = -(-len(split.labels) // batch_size)
+
+    @functools.cache
+    def on_device() -> tuple[jax.Array, jax.Array]:
+        return jax.device_put((split.images, split.labels))
+
+    def draw(feed: Feed, step: jax.Array) -> Batch:
+        images, labels = feed
+        return take_eval_batch(images, labels, step, batch_size)
+
+    return Source(steps, steps, lambda step, count: on_device(), draw)
+
+
+def order_of(key: jax.Array, num_examples: int, shuffle: bool) -> jax.Array:
+    """Returns the order in which an epoch visits the examples: int32 [num_examples].
+
+    The key is one of (seed, epoch). A permutation sorts, which takes about as long as a training
+    step: once an epoch, never in the step.
+    """
+    if not shuffle:
+        return jnp.arange(num_examples, dtype=jnp.int32)
+    return jax.random.permutation(key, num_examples).astype(jnp.int32)
+
+
+def take_batch(
+    images: jax.Array,
+    labels: jax.Array,
+    order: jax.Array,
+    index: jax.Array,
+    batch_size: int,
+    *,
+    extended: bool = False,
+) -> Batch:
+    """Gathers the index-th full batch of an epoch.
+
+    Args:
+      images: uint8 [N, H, W, C], all of them.
+      labels: int32 [N].
+      order: int32 [N], from order_of; of the extended set [6 N], where example p·N + i is part
+        p of image i (see augment.extend).
+      index: int32 [], below len(order) // batch_size.
+      batch_size: static.
+      extended: static; whether the order is that of the extended set.
+    """
+    picks = jax.lax.dynamic_slice_in_dim(order, index * batch_size, batch_size)
+    if not extended:
+        return Batch(images[picks], labels[picks], picks)
+    parts, places = picks // len(labels), picks % len(labels)
+    return Batch(extend(images[places], parts), labels[places], picks)
+
+
+def take_eval_batch(
+    images: jax.Array, labels: jax.Array, index: jax.Array, batch_size: int
+) -> Batch:
+    """Takes the index-th batch in file order; the last one repeats the last image, masked."""
+    picks = index * batch_size + jnp.arange(batch_size)
+    mask = picks < len(labels)
+    picks = jnp.minimum(picks, len(labels) - 1)
+    return Batch(images[picks], labels[picks], picks, mask)

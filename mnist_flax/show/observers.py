@@ -1,0 +1,141 @@
+"""What is looked at beside the numbers of a row: host functions, found by name.
+
+An observer is a function of (event, step, row, context), called in the order of task.observers and
+then of config.observers. It reads, and may say or draw something; what it returns is not used, and
+nothing that it does reaches a bit of the run. The events:
+
+    'train'      a training row is written
+    'epoch'      an epoch's row is written
+    'evaluated'  an evaluation is done, its row is not yet written
+    'eval'       its row is written
+    'saved'      the state of this step is saved; the row is {}
+    'ended'      the run ends here, finished or stopped; the row is {}
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mnist_flax.config import registry
+from mnist_flax.core.chunk import LastBatch
+from mnist_flax.core.state import TrainState
+from mnist_flax.core.task import Spec, Task
+from mnist_flax.errors import UsageError
+from mnist_flax.show import diagnosis
+from mnist_flax.show.drawings import draw_evaluation
+from mnist_flax.use.filters import first_filters
+
+_SHOWN_PREDICTIONS = 20  # as many as the tutorial shows beside their labels
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an observer may look at.
+
+    Attributes:
+      config: of the run.
+      task: what is learnt.
+      spec: image shape, class names, and the run's last step as num_steps.
+      steps_per_epoch: of the training split.
+      state: of this step; not to be kept, for its arrays are gone after the next one.
+      outputs: of task.evaluate over the whole split, at 'evaluated' and 'eval'; else {}.
+      last_batch: () -> the batch of the step that led here, seen once more.
+      say: (event, message, **values): writes a row of its own and prints the message.
+      draw: ({name: uint8 [H, W, 3]}): shows pictures beside the evaluation whose row comes next;
+        None where nothing of this run shows pictures.
+    """
+
+    config: ConfigDict
+    task: Task
+    spec: Spec
+    steps_per_epoch: int
+    state: TrainState
+    outputs: Mapping[str, np.ndarray]
+    last_batch: Callable[[], LastBatch]
+    say: Callable[..., None]
+    draw: Callable[[Mapping[str, np.ndarray]], None] | None
+
+
+Observer = Callable[[str, int, Mapping[str, Any], Context], None]
+OBSERVERS = {
+    name: f"mnist_flax.show.observers:{name}"
+    for name in (
+        *("evaluation_pictures", "lost_classes", "first_predictions", "flat_loss"),
+        "probabilities",
+    )
+}
+
+
+def find_observers(names: Iterable[str]) -> tuple[Observer, ...]:
+    """Returns the functions that task.observers and config.observers name.
+
+    Raises:
+      UsageError: there is no such function.
+    """
+    found = [registry.resolve(name, OBSERVERS, "config.observers") for name in names]
+    for name, observer in zip(names, found, strict=True):
+        if not callable(observer):
+            raise UsageError(f"config.observers: {name!r} is no function, but {observer!r}.")
+    return tuple(found)
+
+
+def evaluation_pictures(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Draws the confusion matrix of an evaluation and the filters of the first convolution."""
+    if event != "evaluated" or context.draw is None or context.task.model is None:
+        return
+    shape, names = context.spec.image_shape, context.spec.class_names
+    filters = first_filters(context.task.model, context.state, shape)
+    labels, classes = context.outputs["labels"], context.outputs["classes"]
+    context.draw(draw_evaluation(labels, classes, len(names), filters))
+
+
+def lost_classes(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Names the classes that are never predicted, from the end of the first epoch on."""
+    if event == "eval" and step >= context.steps_per_epoch:
+        classes, labels = context.outputs["classes"], context.outputs["labels"]
+        if lost := diagnosis.lost_classes(classes, labels, context.spec.class_names):
+            context.say("lost_classes", lost)
+
+
+def first_predictions(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Shows the first predictions beside their labels, as the tutorial does, at the run's end."""
+    if event != "eval" or step < context.spec.num_steps:
+        return
+    names = context.spec.class_names
+    classes, labels = (
+        context.outputs[name][:_SHOWN_PREDICTIONS].tolist() for name in ("classes", "labels")
+    )
+    context.say(
+        "predictions",
+        f"First {len(labels)} predictions: {' '.join(names[i] for i in classes)}\n"
+        f"     and their labels: {' '.join(names[i] for i in labels)}",
+        classes=classes,
+        labels=labels,
+    )
+
+
+def flat_loss(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Says so if the loss has not fallen at the end of the first epoch."""
+    if event == "epoch" and row["epoch"] == 1:
+        num_classes = len(context.spec.class_names)
+        if flat := diagnosis.flat_loss(row["loss"], row["last_batch_loss"], num_classes):
+            context.say("flat_loss", flat)
+
+
+def probabilities(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Shows the class probabilities of a training row's last batch, with dropout on."""
+    if event != "train":
+        return
+    last = jax.device_get(context.last_batch())
+    values = last.outputs["probabilities"]
+    shown = np.array2string(values, precision=3, suppress_small=True, threshold=60)
+    context.say(
+        "probabilities",
+        f"Probabilities of the last batch, {list(values.shape)}:\n{shown}",
+        probabilities=np.round(values.astype(float), 6).tolist(),
+        labels=last.batch.labels.tolist(),
+    )

@@ -1,0 +1,127 @@
+"""What a task asks of a linen module: its start, its answers in training and at rest.
+
+Each of these is traced with the task, and says in one line where a module of the user's own fails.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mnist_flax import cpu
+from mnist_flax.core.task import Variables
+from mnist_flax.core.trees import first_change
+from mnist_flax.data.augment import normalize
+from mnist_flax.errors import UsageError, UserError, where_it_failed
+
+
+def init_variables(
+    model: nn.Module, image_shape: tuple[int, int, int], key: jax.Array
+) -> Variables:
+    """Returns the module's start: {'params': …, 'batch_stats': …}, either of which may be {}.
+
+    Args:
+      model: takes float32 [1, H, W, C].
+      image_shape: (H, W, C).
+      key: of the run's seed.
+
+    Raises:
+      UsageError: the module fails, or keeps variables that a run does not carry.
+    """
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    with _told(model, images.shape):
+        variables = dict(model.init(key, images))
+    carried = {name: variables.pop(name, {}) for name in ("params", "batch_stats")}
+    if variables:
+        raise UsageError(
+            f"config.model.name: {type(model).__name__} keeps the variables {sorted(variables)}; "
+            "a run carries 'params' and 'batch_stats' only."
+        )
+    return carried
+
+
+def apply_train(
+    model: nn.Module, variables: Variables, images: jax.Array, key: jax.Array
+) -> tuple[jax.Array, dict[str, Any]]:
+    """Applies a module in training, with gradients that are fast on a CPU (see cpu/).
+
+    Args:
+      model: a linen module.
+      variables: 'params' and 'batch_stats'.
+      images: uint8 [B, H, W, C].
+      key: of its dropout.
+
+    Returns:
+      What the module gives, and the collections that it changed: {'batch_stats': …}.
+
+    Raises:
+      UsageError: the module fails, or its batch statistics change their form.
+    """
+
+    def forward(params: Any, images: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        outputs, updates = model.apply(
+            {**variables, "params": params},
+            normalize(images),
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        return outputs, updates.get("batch_stats", {})
+
+    with _told(model, images.shape):
+        outputs, stats = cpu.for_backend(forward)(variables["params"], images)
+    if change := first_change(variables["batch_stats"], stats):
+        raise UsageError(
+            f"config.model.name={_name(model)!r}: a step makes {change}; batch statistics must "
+            "keep their form."
+        )
+    return outputs, {"batch_stats": stats}
+
+
+def apply_eval(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
+    """Applies a module at rest, running statistics and no dropout: images uint8 [B, H, W, C].
+
+    Raises:
+      UsageError: the module fails.
+    """
+    with _told(model, images.shape):
+        return cast(jax.Array, model.apply(variables, normalize(images)))
+
+
+def require_width(model: nn.Module, outputs: Any, images: jax.Array, width: int, mode: str) -> None:
+    """Raises UsageError unless a module's outputs are [B, width].
+
+    Args:
+      model: a linen module.
+      outputs: what it gave.
+      images: [B, …], for these.
+      width: what is needed of each.
+      mode: '' in training, ' with train=False' at rest; for the message.
+    """
+    shape = getattr(outputs, "shape", None)
+    if shape != (len(images), width):
+        got = "no array" if shape is None else f"logits {list(shape)}"
+        raise UsageError(
+            f"config.model.name={_name(model)!r}{mode} gives {got} for {len(images)} images of "
+            f"{width} classes; needed are [{len(images)}, {width}]."
+        )
+
+
+def _name(model: nn.Module) -> str:
+    return f"{type(model).__module__}:{type(model).__name__}"
+
+
+@contextlib.contextmanager
+def _told(model: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever the module's author made it raise
+        raise UsageError(
+            f"config.model.name={_name(model)!r} fails on images {list(shape)}: "
+            f"{where_it_failed(error, __file__)}"
+        ) from error

@@ -1,0 +1,90 @@
+"""What a config names, found and put together: data, sources, task, timetable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from mnist_flax import data
+from mnist_flax.config.validation import validate
+from mnist_flax.core.state import TrainState, try_task
+from mnist_flax.core.task import Spec, Task
+from mnist_flax.data.augment import check_augment, create_augment
+from mnist_flax.data.dataset import Dataset
+from mnist_flax.data.sources import Source, eval_source, num_examples, train_source
+from mnist_flax.show.observers import Observer, find_observers
+from mnist_flax.tasks import create_task
+from mnist_flax.training.timetable import Timetable
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it has a folder.
+
+    Attributes:
+      config: after overrides.
+      dataset: what the data are; their images are reached through the two sources.
+      source: of the training batches.
+      eval_source: of the evaluation's.
+      spec: what the task was told of the data.
+      task: what is learnt.
+      observers: of the task and of the config.
+      times: when what happens.
+      form: the state's, as jax.ShapeDtypeStructs.
+    """
+
+    config: ConfigDict
+    dataset: Dataset
+    source: Source
+    eval_source: Source
+    spec: Spec
+    task: Task
+    observers: tuple[Observer, ...]
+    times: Timetable
+    form: TrainState
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UsageError with every fault of a config, before any data is loaded."""
+    # Digits stand for the images, and a million steps for those of epochs: both need the data.
+    pretended = Spec((28, 28, 1), tuple("0123456789"), config.get("num_steps") or 10**6)
+    validate(
+        config,
+        others=(
+            lambda c: create_task(c, pretended),
+            lambda c: find_observers(c.observers),
+            lambda c: create_augment(c.augment),
+            lambda c: data.check(c.data),
+        ),
+    )
+    if config.tensorboard:  # it may not be installed
+        import mnist_flax.show.tensorboard  # noqa: F401
+
+
+def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
+    """Loads the data, makes the task, and traces it once.
+
+    Args:
+      config: checked.
+      report: is told of a download.
+
+    Raises:
+      UserError: the data are missing or faulty, or the task does not fit them.
+    """
+    dataset = data.load(config.data, report=report)
+    times = Timetable.from_config(config, num_examples(config, dataset))
+    spec = Spec(dataset.train.images.shape[1:], dataset.class_names, times.total_steps)
+    task = create_task(config, spec)
+    form = try_task(task, spec, config.task.name)
+    check_augment(config.augment, spec.image_shape)
+    return Plan(
+        config=config,
+        dataset=dataset,
+        source=train_source(config, dataset),
+        eval_source=eval_source(dataset.eval, config.batch_size),
+        spec=spec,
+        task=task,
+        observers=find_observers((*task.observers, *config.observers)),
+        times=times,
+        form=form,
+    )

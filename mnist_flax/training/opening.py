@@ -1,0 +1,99 @@
+"""A run's folder is opened: locked, its newest save restored or a start made, its files written."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_flax.config import flatten
+from mnist_flax.core.state import TrainState
+from mnist_flax.show.console import Console
+from mnist_flax.show.writer import Writer
+from mnist_flax.training import finetune, resume
+from mnist_flax.training.compilation import init_state
+from mnist_flax.training.gather import Plan
+from mnist_flax.training.standing import Standing, stands
+from mnist_flax.workdir.checkpoints import Checkpoints
+from mnist_flax.workdir.lock import locked
+from mnist_flax.workdir.rows import read_rows
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run's folder, held by this process.
+
+    Attributes:
+      state: that the run goes on from, or starts with.
+      standing: where that is.
+      checkpoints: the run's saves.
+      writer: of its rows.
+      finished: whether there is nothing left to do.
+    """
+
+    state: TrainState
+    standing: Standing
+    checkpoints: Checkpoints
+    writer: Writer
+    finished: bool
+
+
+@contextlib.contextmanager
+def opened(
+    plan: Plan, workdir: Path, console: Console, init_from: tuple[Path, str] | None
+) -> Iterator[Opened]:
+    """Opens the folder of a run; a finished run's is left as it is.
+
+    Args:
+      plan: what the run is to be.
+      workdir: is created.
+      console: hears what is found.
+      init_from: as train() takes it.
+
+    Raises:
+      UserError: the folder is another's or another run's, damaged, or cannot be written.
+    """
+    config, task = plan.config, plan.task
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(workdir))
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
+        stack.enter_context(contextlib.closing(checkpoints))
+        restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)
+        saved, state = restored or (None, init_state(task, plan.form.window, config.seed))
+        taken = ""
+        if init_from and saved is None:
+            state, taken = finetune.init_from(state, *init_from)
+        at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
+        writer = Writer(workdir, console, plan.dataset.name)
+        if at.evaluation is not None and not at.improved and at.step >= plan.times.total_steps:
+            console.say("\n".join([*plan.dataset.notes, _finished(plan, workdir, at.step)]))
+            yield Opened(state, at, checkpoints, writer, finished=True)
+            return
+        resume.open_run(config, workdir, writer, plan.dataset, saved)
+        if config.tensorboard:
+            stack.enter_context(_event_file(plan, workdir, writer, at.step))
+        if taken:
+            writer.event(at.step, "init_from", taken)
+        elif init_from:
+            console.say(f"--init_from={init_from[0]} is left: the run goes on from its own save.")
+        yield Opened(state, at, checkpoints, writer, finished=False)
+
+
+def _finished(plan: Plan, workdir: Path, step: int) -> str:
+    message = f"The run in {workdir} is finished: it stands at step {step:,}."
+    if plan.config.tensorboard and not (workdir / "tensorboard").exists():
+        message += " Event files for TensorBoard take one more step."
+    return message
+
+
+@contextlib.contextmanager
+def _event_file(plan: Plan, workdir: Path, writer: Writer, step: int) -> Iterator[None]:
+    """Has the writer's rows go to TensorBoard, too."""
+    from mnist_flax.show.tensorboard import EventFile
+
+    tell = functools.partial(writer.event, step, "damaged_event_file")
+    rows, hparams = read_rows(workdir), flatten(plan.config)
+    event_file = EventFile(workdir / "tensorboard", rows, hparams, plan.task.metrics, tell)
+    writer.event_file = event_file
+    with contextlib.closing(event_file):
+        yield

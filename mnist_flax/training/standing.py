@@ -1,0 +1,100 @@
+"""Where a run stands: what the host knows without asking the device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_flax.core.state import TrainState
+from mnist_flax.core.task import Task
+from mnist_flax.errors import UserError
+from mnist_flax.workdir.rows import METRICS_FILE, read_rows
+
+
+@dataclass
+class Standing:
+    """A run between two chunks of steps.
+
+    Attributes:
+      step: that the state is at.
+      window_open: whether there were steps since the last row.
+      epoch_open: whether there were steps since the last epoch row.
+      saved_step: of the newest save.
+      evaluation: the metrics of this step's state; None where it was not evaluated.
+      best: the value of task.best in the best save; None where there is none.
+      improved: whether this step's evaluation is the best, and not saved yet.
+      row_step: the last row's, or the first of this process.
+      row_seconds: spent in steps since then.
+      steps_per_second: of the last chunk.
+    """
+
+    step: int
+    window_open: bool
+    epoch_open: bool
+    saved_step: int | None
+    evaluation: Mapping[str, float] | None
+    best: float | None
+    improved: bool = False
+    row_step: int = 0
+    row_seconds: float = 0.0
+    steps_per_second: float = 1.0
+
+
+def stands(
+    workdir: Path,
+    saved: Mapping[str, Any] | None,
+    state: TrainState,
+    task: Task,
+    best: Mapping[str, float] | None,
+) -> Standing:
+    """Returns where a run stands when it is opened.
+
+    Args:
+      workdir: its rows tell whether the saved step was evaluated.
+      saved: metadata of the save that it goes on from.
+      state: of that save, or the first.
+      task: names the metric that chooses.
+      best: the metrics of the best save, if there is one.
+    """
+    step = saved["step"] if saved else 0
+    evaluation = _evaluation(workdir, step, task) if saved else None
+    best_value = best.get(task.best) if best else None
+    improved = evaluation is not None and improves(task, evaluation, best_value)
+    return Standing(
+        step=step,
+        window_open=bool(state.window["count"] > 0),
+        epoch_open=bool(state.epoch["count"] > 0),
+        saved_step=step if saved else None,
+        evaluation=evaluation,
+        best=evaluation[task.best] if evaluation and improved else best_value,
+        improved=improved,
+        row_step=step,
+    )
+
+
+def improves(task: Task, evaluation: Mapping[str, float], best: float | None) -> bool:
+    """Says whether an evaluation beats the best so far; never where no metric chooses."""
+    if not task.best:
+        return False
+    value = evaluation[task.best]
+    if best is None:
+        return True
+    return value > best if task.metrics[task.best].larger_is_better else value < best
+
+
+def _evaluation(workdir: Path, step: int, task: Task) -> dict[str, float] | None:
+    """Returns the metrics in a step's evaluation row; None if the step was not evaluated yet.
+
+    The file knows better than the save: a save made by a signal in the middle of an evaluation is
+    not written again when a later process completes that evaluation.
+    """
+    rows = [r for r in read_rows(workdir) if r.get("split") == "eval" and r["step"] == step]
+    if not rows:
+        return None
+    numbers = {name: value for name, value in rows[-1].items() if type(value) in (int, float)}
+    if task.best and task.best not in numbers:
+        raise UserError(
+            f"{workdir / METRICS_FILE}: the evaluation of step {step} has no {task.best}. "
+            "Mend or remove its line."
+        )
+    return {name: numbers[name] for name in task.metrics if name in numbers}
