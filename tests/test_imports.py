@@ -19,7 +19,7 @@ FOLDERS = (
 STRANGERS = {("report", "serve"), ("report", "export"), ("serve", "export")}  # to each other
 
 ONE_DOOR = {
-    "absl": {"cli.main", "cli.recipe"},
+    "absl": {"cli.flags", "cli.recipe"},
     "tensorflow_datasets": {"data.tfds_source"},
     "orbax": {"workdir.checkpoints"},
     "mlxtend": {"data.sample"},

@@ -1,1 +1,8 @@
-"""Flags into calls. launch.py at the top of the repository is a door to it."""
+"""Flags into calls. launch.py at the top of the repository is a door to it.
+
+main.py    main(): reads the command line, does what --mode says, returns the exit status; --help
+flags.py   every flag, and which mode takes which
+recipe.py  --config, executed once, and its overrides
+modes.py   what each mode calls
+hints.py   what is said beside the results, and the commands that come next
+"""

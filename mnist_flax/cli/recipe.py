@@ -1,13 +1,12 @@
-"""--config and its overrides: the recipe alone, and every fault of the flags at once.
+"""--config and its overrides: the file is executed once, every fault of the flags told at once."""
 
-Beside launch.py the only file that knows absl's flags.
-"""
-
+import copy
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -23,20 +22,22 @@ _KINDS = {
     "float": "a number",
     "tuple": "names, such as \"'random_rotation','random_shift'\"",
 }
+_CONFIG = r"--?config(=|$)"
+_OVERRIDE = r"--?(?:no)?config\.([^=]*)(=?)(.*)"
 
 
 def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
-    """Loads the config file that --config names alone, without overrides.
+    """Executes the config file that --config names, the last one if there are several.
 
     Its folder joins Python's path: a model of the user's own may lie beside the recipe.
 
     Returns:
-      The config, None if no --config is given.
+      The config without overrides, None if no --config is given.
 
     Raises:
       UsageError: there is no such file, or it fails; with its line.
     """
-    given = [i for i, argument in enumerate(argv) if re.match(r"--?config(=|$)", argument)]
+    given = [i for i, argument in enumerate(argv) if re.match(_CONFIG, argument)]
     if not given:
         return None
     _, equals, value = argv[given[-1]].partition("=")
@@ -47,7 +48,7 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
         raise UsageError(f"--config={value}: there is no file {path}.{near}")
     sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie beside the recipe
     try:
-        recipe = _parse_config([argv[0], f"--config={value}"]).config
+        recipe = _execute(value)
         require_fields(recipe)
         return recipe
     except UsageError:
@@ -56,11 +57,13 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
         raise UsageError(f"--config={value}: {_fault_in(path, error)}") from error
 
 
-def _parse_config(argv: Sequence[str]) -> flags.FlagValues:
+def _execute(file: str) -> Any:
+    """Returns what get_config() of FILE, or FILE:variant, returns, locked."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=list(argv))
+    argv = ["", f"--config={file}"]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
-    return values
+    return values.config
 
 
 def _fault_in(path: Path, error: BaseException) -> str:
@@ -81,17 +84,46 @@ def _fault_in(path: Path, error: BaseException) -> str:
     return f"{where}{type(error).__name__}: {what}"
 
 
-def override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
-    """Tries every --config.field=value alone, so that all faults are told at once.
+def define_overrides(
+    argv: Sequence[str], recipe: ConfigDict | None, values: flags.FlagValues
+) -> Mapping[str, Any]:
+    """Defines a flag of the field's type for each --config.field on the command line.
 
     Returns:
-      A line for each fault: no such field, or a value of another type.
+      {'optimizer.learning_rate': 0.01, …}: empty until values(argv), which fills it.
+
+    Raises:
+      UsageError: there is no recipe, no such field, or a value is of another type; a line for each.
     """
+    given = [argument for argument in argv if re.match(_OVERRIDE, argument)]
+    if not given:
+        return {}
+    if recipe is None:
+        raise UsageError("--config.… overrides a recipe: name it with --config=FILE.")
+    if faults := _override_faults(argv, recipe):
+        raise UsageError("\n".join(faults))
+    return _define(given, recipe, values)
+
+
+def _define(
+    given: Sequence[str], recipe: ConfigDict, values: flags.FlagValues
+) -> Mapping[str, Any]:
+    """Defines them, for fields that the recipe has. Their values go to a copy of it."""
+    own = flags.FlagValues()
+    config_flags.DEFINE_config_dict(
+        "config", copy.deepcopy(recipe), flag_values=own, sys_argv=list(given)
+    )
+    for name in own:
+        if name != "config":
+            values[name] = own[name]
+    return config_flags.get_override_values(own["config"])
+
+
+def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
+    """Tries every --config.field=value alone; returns a line for each fault."""
     fields, faults = flatten(recipe), []
-    first = next(i for i, argument in enumerate(argv) if re.match(r"--?config(=|$)", argument))
-    source = argv[first : first + 1 if "=" in argv[first] else first + 2]
     for i, argument in enumerate(argv):
-        match = re.match(r"--?(?:no)?config\.([^=]+)(=?)(.*)", argument)
+        match = re.match(_OVERRIDE, argument)
         if match is None:
             continue
         name, equals, value = match.groups()
@@ -103,24 +135,11 @@ def override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
         section, _, leaf = name.rpartition(".")
         kind = (recipe[section] if section else recipe).get_type(leaf).__name__
         apart = [] if equals or kind == "bool" else argv[i + 1 : i + 2]  # --config.seed 3
+        values = flags.FlagValues()
         try:
-            _parse_config([argv[0], *source, argument, *apart])
+            _define([argument], recipe, values)
+            values(["", argument, *apart])
         except flags.Error:
             shown = value if equals else " ".join(apart)
             faults.append(f"--config.{name}={shown}: the value must be {_KINDS.get(kind, kind)}.")
     return faults
-
-
-def to_go_on(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments without those of a run's start and end.
-
-    These are --config.num_steps, --config.num_epochs, --init_from, --checkpoint and --report.
-    """
-    pattern = r"--?(?:config\.num_(?:steps|epochs)|init_from|checkpoint|((?:no)?report))(=.*)?"
-    kept, skip = [], False
-    for argument in arguments:
-        match = re.fullmatch(pattern, argument)
-        if not match and not skip:
-            kept.append(argument)
-        skip = bool(match and not match[1] and not match[2])  # its value stands apart
-    return kept

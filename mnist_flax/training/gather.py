@@ -46,12 +46,10 @@ class Plan:
 
 def check(config: ConfigDict) -> None:
     """Raises UsageError with every fault of a config, before any data is loaded."""
-    # Digits stand for the images, and a million steps for those of epochs: both need the data.
-    pretended = Spec((28, 28, 1), tuple("0123456789"), config.get("num_steps") or 10**6)
     validate(
         config,
         others=(
-            lambda c: create_task(c, pretended),
+            pretended_task,
             lambda c: find_observers(c.observers),
             lambda c: create_augment(c.augment),
             lambda c: data.check(c.data),
@@ -59,6 +57,12 @@ def check(config: ConfigDict) -> None:
     )
     if config.tensorboard:  # it may not be installed
         import mnist_flax.show.tensorboard  # noqa: F401
+
+
+def pretended_task(config: ConfigDict) -> Task:
+    """Builds the task before there are data: digits and a million steps stand for what they say."""
+    spec = Spec((28, 28, 1), tuple("0123456789"), config.num_steps or 10**6)
+    return create_task(config, spec)
 
 
 def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:

@@ -1,0 +1,100 @@
+"""Every flag, which mode takes which, and what a command line says with them.
+
+The flags of --config.… are as many as a recipe has fields: recipe.py adds those that are given.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from mnist_flax.cli.recipe import define_overrides, load_recipe
+from mnist_flax.errors import UsageError
+
+# What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
+TAKES = {
+    "train": {"init_from", "checkpoint", "report"},
+    "eval": {"checkpoint"},
+    "predict": {"checkpoint", "center", "split", "output"},
+    "report": {"checkpoint", "compare"},
+    "serve": {"checkpoint", "center", "host", "port"},
+    "export": {"checkpoint", "format"},
+}
+FLAGS = flags.FLAGS
+flags.DEFINE_string("config", None, "The recipe: configs/tutorial.py")
+flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
+flags.DEFINE_enum("mode", "train", list(TAKES), "What to do")
+flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
+flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
+flags.DEFINE_bool("center", True, "find the digit and centre it; false takes 28×28 pictures as is")
+flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
+flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
+flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
+flags.DEFINE_list("compare", [], "report: other workdirs to compare with, on the same images")
+flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "all"], "export: which files")
+flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to answer at")
+flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
+_OURS = (
+    *("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output"),
+    *("report", "compare", "host", "port", "format"),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a command line says, beside FLAGS.
+
+    Attributes:
+      argv: the command line, as it was given.
+      files: its arguments that are no flags.
+      recipe: what the file of --config returns, without overrides; None without --config.
+      overrides: {'optimizer.learning_rate': 0.01, …}, of the fields' own types.
+    """
+
+    argv: Sequence[str]
+    files: Sequence[str]
+    recipe: ConfigDict | None
+    overrides: Mapping[str, Any]
+
+
+def parse(argv: Sequence[str]) -> Launch:
+    """Fills FLAGS and executes the recipe, once. Raises UsageError with every fault."""
+    try:
+        arguments = FLAGS.read_flags_from_files(argv, force_gnu=False)  # --flagfile
+        recipe = load_recipe(arguments)
+        overrides = define_overrides(arguments, recipe, FLAGS)
+        files = FLAGS(arguments)[1:]
+    except flags.Error as error:
+        raise UsageError(f"{error} See --help.") from error
+    refuse(set(_OURS) - TAKES[FLAGS.mode] - {"config", "workdir", "mode"})
+    if files and FLAGS.mode != "predict":
+        raise UsageError(f"the argument {files[0]!r}: {_nothing_to_do_with_it()}")
+    return Launch(argv, files, recipe, overrides)
+
+
+def refuse(names: set[str]) -> None:
+    """Raises UsageError if any of these flags is given: it would be ignored."""
+    if given := sorted(name for name in names if FLAGS[name].present):
+        raise UsageError(f"--{given[0]}: {_nothing_to_do_with_it()}")
+
+
+def _nothing_to_do_with_it() -> str:
+    return f"--mode={FLAGS.mode} takes no such thing here; see --help."
+
+
+def workdir() -> Path:
+    """Returns --workdir, or runs/ and the name of the config file, with its variant."""
+    if FLAGS.workdir:
+        return Path(FLAGS.workdir)
+    if FLAGS.config is None:
+        raise UsageError("--workdir is missing: name the run's folder, or its --config.")
+    path, _, variant = FLAGS.config.partition(":")
+    return Path("runs") / "-".join(filter(None, (Path(path).stem, variant)))
+
+
+def describe_flags() -> str:
+    """Returns a line for each flag, for --help."""
+    return "\n".join(f"  --{name:<11} {FLAGS[name].help}" for name in _OURS)

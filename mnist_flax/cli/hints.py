@@ -1,0 +1,62 @@
+"""What is said beside the results, on stderr, and the commands that come next."""
+
+import contextlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
+
+from mnist_flax.cli.flags import FLAGS, Launch, workdir
+from mnist_flax.config import is_harmless
+
+if TYPE_CHECKING:  # it brings JAX
+    from mnist_flax.core.task import Task
+
+_LONGER = "--config.num_steps=N"
+
+
+def say(text: str) -> None:
+    """Prints a line that is no result."""
+    with contextlib.suppress(OSError):  # a closed pipe must not change what a run is worth
+        print(text, file=sys.stderr, flush=True)
+
+
+def after_a_stop(launch: Launch) -> None:
+    """Says how a run that was stopped goes on."""
+    say(f"Go on with: {_command(launch, launch.argv[1:])}")
+
+
+def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
+    """Says what may be done with the finished run of this config, as far as its task can."""
+    run = [f"--config={FLAGS.config}", f"--workdir={workdir()}"]
+    if "eval" in task.modes:
+        which = ["--checkpoint=best"] if task.best else []
+        say(f"Evaluate it with: {_command(launch, [*run, '--mode=eval', *which])}")
+    if "predict" in task.modes:
+        say(f"Ask it with:      {_command(launch, [*run, '--mode=predict', 'PICTURE.png'])}")
+    if "report" in task.modes and not FLAGS.report:
+        say(f"Look at it with:  {_command(launch, [*run, '--mode=report'])}")
+    if is_harmless("num_steps", config):
+        say(f"Train it longer:  {_command(launch, [*_to_go_on(launch.argv[1:]), _LONGER])}")
+
+
+def _command(launch: Launch, arguments: Sequence[str]) -> str:
+    return shlex.join(["python", launch.argv[0], *arguments])
+
+
+def _to_go_on(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without those of a run's start and end.
+
+    These are --config.num_steps, --config.num_epochs, --init_from, --checkpoint and --report.
+    """
+    pattern = r"--?(?:config\.num_(?:steps|epochs)|init_from|checkpoint|((?:no)?report))(=.*)?"
+    kept, skip = [], False
+    for argument in arguments:
+        match = re.fullmatch(pattern, argument)
+        if not match and not skip:
+            kept.append(argument)
+        skip = bool(match and not match[1] and not match[2])  # its value stands apart
+    return kept

@@ -1,0 +1,187 @@
+"""What each mode calls. What they need is imported when they do: --help does not wait for JAX."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
+from mnist_flax.cli.hints import after_a_stop, after_training, say
+from mnist_flax.config import overridden
+from mnist_flax.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from mnist_flax.data.dataset import Dataset
+    from mnist_flax.use.restore import Restored
+
+
+def _train(launch: Launch) -> int:
+    from mnist_flax.training.signals import StopSignals
+
+    if not FLAGS.init_from:
+        refuse({"checkpoint"})
+    if launch.recipe is None:
+        raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
+    config, notes = overridden(launch.recipe, launch.overrides)
+    for note in notes:
+        say(note)
+    with StopSignals() as stop:
+        from mnist_flax.training import train
+        from mnist_flax.training.compilation import keep_compiled_programs
+        from mnist_flax.training.gather import pretended_task
+
+        if folder := keep_compiled_programs():
+            say(f"Compiled programs are kept in {folder}.")
+        init_from = (Path(FLAGS.init_from), FLAGS.checkpoint) if FLAGS.init_from else None
+        train(config, workdir(), should_stop=stop.requested, init_from=init_from)
+    if stop.signal is not None:
+        after_a_stop(launch)
+        return 128 + stop.signal
+    after_training(launch, config, pretended_task(config))
+    if FLAGS.report:
+        _write_report(launch, "latest", {})
+    return 0
+
+
+def _evaluate(launch: Launch) -> int:
+    from mnist_flax.use.evaluation import evaluate_restored
+
+    restored = _restore(launch.overrides)
+    dataset = _load_data(restored)
+    result = evaluate_restored(restored, dataset.eval)
+    row = {
+        **result.means,
+        "global_step": int(restored.state.step),
+        "examples": result.examples,
+        "checkpoint": str(restored.checkpoint),
+        "dataset": dataset.name,
+    }
+    print(json.dumps(row))
+    return 0
+
+
+def _predict(launch: Launch) -> int:
+    if bool(launch.files) == bool(FLAGS.split) or bool(FLAGS.split) != bool(FLAGS.output):
+        raise UsageError(
+            "--mode=predict takes either picture files, or --split=test with --output=FILE.npz."
+        )
+    return _predict_split(launch) if FLAGS.split else _predict_files(launch)
+
+
+def _predict_split(launch: Launch) -> int:
+    refuse({"center"})
+    output = Path(FLAGS.output)
+    if output.is_dir() or not output.parent.is_dir():
+        raise UsageError(f"--output={output}: name a file in a folder that exists.")
+    from mnist_flax.use.prediction import predict_split
+
+    restored = _restore({**launch.overrides, "data.eval_split": FLAGS.split})
+    dataset = _load_data(restored)
+    outputs = predict_split(restored, dataset.eval, output)
+    told = f"{len(dataset.eval.labels):,} images"
+    if "classes" in outputs:
+        told += f", accuracy {(outputs['classes'] == dataset.eval.labels).mean():.4f}"
+    say(f"{told}, in {FLAGS.output}")
+    return 0
+
+
+def _predict_files(launch: Launch) -> int:
+    from mnist_flax.show.terminal import draw_prediction, supports_drawing
+    from mnist_flax.use.prediction import predict_files
+
+    restored = _restore(launch.overrides)
+    colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
+    for made in predict_files(restored, launch.files, center=FLAGS.center):
+        if draw and {"classes", "probabilities"} <= made.outputs.keys():
+            names, best = restored.class_names, int(made.outputs["classes"])
+            title, shares = f"{made.file}: {names[best]}", made.outputs["probabilities"]
+            say(draw_prediction(made.image, shares, names, title=title, colour=colour))
+        print(json.dumps(made.row()), flush=True)
+    return 0
+
+
+def _report(launch: Launch) -> int:
+    _write_report(launch, FLAGS.checkpoint, launch.overrides)
+    return 0
+
+
+def _write_report(launch: Launch, which: str, overrides: Mapping[str, Any]) -> None:
+    """Writes the run's report, beside the runs of --compare, and prints its path."""
+    from mnist_flax.report import Recipe, write_report
+
+    restored = _restore(overrides, which=which)
+    dataset = _load_data(restored)
+    others = (
+        (path, other, _load_data(other).eval)
+        for path in map(Path, FLAGS.compare)
+        for other in [_restore_other(overrides, path, which)]
+    )
+    recipe = Recipe(FLAGS.config, launch.recipe) if launch.recipe is not None else None
+    print(write_report(workdir(), restored, dataset, others=others, recipe=recipe), flush=True)
+
+
+def _serve(launch: Launch) -> int:
+    from mnist_flax.serve import serve
+
+    restored = _restore(launch.overrides)
+    serve(restored, host=FLAGS.host, port=FLAGS.port, center=FLAGS.center, report=say)
+    return 0
+
+
+def _export(launch: Launch) -> int:
+    from mnist_flax.export import FILES, export_network
+
+    restored = _restore(launch.overrides)
+    dataset = _load_data(restored)
+    formats = list(FILES) if FLAGS.format == "all" else [FLAGS.format]
+    for row in export_network(workdir(), restored, dataset, formats, say):
+        print(json.dumps(row))
+    return 0
+
+
+def _restore(
+    overrides: Mapping[str, Any], path: Path | None = None, which: str | None = None
+) -> "Restored":
+    """Restores a network, by default that of --workdir and --checkpoint, and says which."""
+    from mnist_flax.use.restore import restore
+
+    restored = restore(path or workdir(), which or FLAGS.checkpoint, overrides)
+    mode, able = "report" if FLAGS.mode == "train" else FLAGS.mode, restored.task.modes
+    if mode not in able:
+        raise UsageError(
+            f"--mode={mode}: makes no sense for the task {restored.config.task.name!r}. It can "
+            f"{', '.join(able) or 'be trained alone'}."
+        )
+    say(f"Restored step {int(restored.state.step):,} from {restored.checkpoint}")
+    return restored
+
+
+def _restore_other(overrides: Mapping[str, Any], path: Path, which: str) -> "Restored":
+    if path.resolve() == workdir().resolve():
+        raise UsageError(f"--compare={path}: is this run itself. Name others.")
+    try:
+        return _restore(overrides, path, which)
+    except UserError as error:
+        raise UsageError(f"--compare={path}: {error}") from error
+
+
+def _load_data(restored: "Restored") -> "Dataset":
+    """Loads its data, and says what there is to say of them."""
+    from mnist_flax.use.restore import load_data
+
+    dataset = load_data(restored, say)
+    for note in dataset.notes:
+        say(note)
+    return dataset
+
+
+MODES: Mapping[str, Callable[[Launch], int]] = {
+    "train": _train,
+    "eval": _evaluate,
+    "predict": _predict,
+    "report": _report,
+    "serve": _serve,
+    "export": _export,
+}
