@@ -1,18 +1,24 @@
 """A small functional training framework in JAX/Flax.
 
-A model is a pure function, a step is a pure function, a run is a fold of steps over data, and
-everything that happens can be repeated to the bit. Each folder imports only from those above it:
+A model is a pure function, a task is a handful of pure functions, a step is a pure function, a run
+is a fold of steps over data, and everything that happens can be repeated to the bit. Four names are
+enough to begin with:
 
-    errors.py keys.py  what a user can cause; where every random number comes from
+    from mnist_flax import Task, default_config, restore, train
+
+Each folder imports only from those above it, and this is the order to read them in:
+
+    errors.py  what a user can cause
+    keys.py    where every random number comes from
     cpu/       why a step inside a loop is fast on a CPU
     config/    every field, once; every fault at once
-    data/      where images come from (NumPy), how batches are drawn and augmented (JAX)
+    data/      where images come from (NumPy); sources, which draw batches of them (JAX)
     models/    linen modules
-    core/      what a run carries, its sums, its optimizers and schedules: pure JAX
-    tasks/     what is learnt: loss_fn, train_step, eval_step, predict_step, pure
+    core/      pure JAX: what a task is, what a run carries, its updates, chunks and sums
+    tasks/     what is learnt: one page each
     workdir/   what lies on disk and survives: rows, checkpoints
     use/       a trained network out of its workdir: restored, evaluated, asked, looked into
-    show/      what a person sees: console, figures, TensorBoard
+    show/      what a person sees: console, figures, TensorBoard; observers
     training/  the run: config in, trained state out
     report/    a page of curves, mistakes and layers
     serve/     a page to draw on
@@ -20,4 +26,28 @@ everything that happens can be repeated to the bit. Each folder imports only fro
     cli/       flags into calls; launch.py at the top of the repository is a door to it
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_flax.config import default_config
+    from mnist_flax.core.task import Task
+    from mnist_flax.training import train
+    from mnist_flax.use.restore import restore
+
 __version__ = "0.2.0"
+__all__ = ["Task", "default_config", "restore", "train"]
+
+_HOMES = {
+    "Task": "mnist_flax.core.task",
+    "default_config": "mnist_flax.config",
+    "restore": "mnist_flax.use.restore",
+    "train": "mnist_flax.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the public names when they are asked for: `launch.py --help` waits for no JAX."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,6 +1,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,15 @@ def tiny_config(digits: Path) -> ConfigDict:
 def recipe(name: str) -> ConfigDict:
     """The config that configs/<name>.py gives."""
     return importlib.import_module(f"configs.{name}").get_config()
+
+
+def turned_folder(folder: Path) -> Path:
+    """Writes the task and the recipe of docs/TASKS.md into a folder: turned.py and recipe.py."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/TASKS.md").read_text(), re.DOTALL)
+    task, recipe, observer = blocks
+    (folder / "turned.py").write_text(f"{task}\n\n{observer}")
+    (folder / "recipe.py").write_text(recipe)
+    return folder
 
 
 def launch_command(*arguments: str) -> list[str]:

@@ -82,7 +82,16 @@ def random_rotation(key: jax.Array, images: jax.Array, *, max_degrees: float) ->
             f"config.augment.random_rotation.max_degrees={max_degrees}: from 0 to 180."
         )
     limit = jnp.deg2rad(jnp.float32(max_degrees))
-    angles = jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit)
+    return rotate(images, jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit))
+
+
+def rotate(images: jax.Array, angles: jax.Array) -> jax.Array:
+    """Turns each image about its centre by its angle, bilinearly; zeros come in.
+
+    Args:
+      images: uint8 [B, H, W, C].
+      angles: float32 [B], in radians; a positive one turns counter-clockwise as the image is seen.
+    """
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     return _warp(images, jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2))
 

@@ -12,18 +12,17 @@ from ml_collections import ConfigDict
 from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Metric, Spec, Task, Variables
-from mnist_flax.core.update import gradient_update
 from mnist_flax.data.sources import Batch
 from mnist_flax.errors import together
 from mnist_flax.models import create_model
-from mnist_flax.tasks.networks import apply_eval, apply_train, init_variables, require_width
+from mnist_flax.tasks.networks import apply_eval, apply_train, one_network, require_width
 
 METRICS = {"loss": Metric(), "accuracy": Metric(larger_is_better=True)}
 OBSERVERS = ("evaluation_pictures", "lost_classes", "first_predictions", "flat_loss")
 
 
 def classification(config: ConfigDict, spec: Spec) -> Task:
-    """Builds the task of the tutorials.
+    """Builds the task of the tutorials, of what a config names.
 
     Args:
       config: model, optimizer, schedule, clip_by_global_norm, label_smoothing and log_probabilities
@@ -38,20 +37,30 @@ def classification(config: ConfigDict, spec: Spec) -> Task:
         lambda: create_model(config.model, num_classes),
         lambda: optimizer_of(config, spec.num_steps),
     )
-    probabilities = ("probabilities",) if config.log_probabilities else ()
+    task = classifier(model, optimizer, spec, config.label_smoothing)
+    observers = (*task.observers, *(("probabilities",) if config.log_probabilities else ()))
+    return task._replace(rates=rates, observers=observers)
+
+
+def classifier(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    spec: Spec,
+    label_smoothing: float = 0.0,
+) -> Task:
+    """Puts a linen module and an optimizer together to the task of telling spec.class_names apart.
+
+    The module takes float32 [B, H, W, C] in [0, 1] and gives logits [B, K] (see models/).
+    """
+    num_classes = len(spec.class_names)
+    loss = functools.partial(loss_fn, model, num_classes, label_smoothing)
     return Task(
-        init=functools.partial(init_variables, model, spec.image_shape),
-        init_opt=lambda variables: optimizer.init(variables["params"]),
-        update=gradient_update(
-            functools.partial(loss_fn, model, num_classes, config.label_smoothing), optimizer
-        ),
+        **one_network(model, optimizer, spec, loss),
         evaluate=functools.partial(eval_step, model, num_classes),
         predict=functools.partial(predict_step, model),
         metrics=METRICS,
         best="accuracy",
-        observers=(*OBSERVERS, *probabilities),
-        rates=rates,
-        model=model,
+        observers=OBSERVERS,
         in_training=functools.partial(_in_training, model),
         exported=("probabilities",),
         modes=("eval", "predict", "report", "serve", "export"),

@@ -4,18 +4,40 @@ Each of these is traced with the task, and says in one line where a module of th
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 
 from mnist_flax import cpu
-from mnist_flax.core.task import Variables
+from mnist_flax.core.task import Spec, Variables
 from mnist_flax.core.trees import first_change
+from mnist_flax.core.update import Loss, gradient_update
 from mnist_flax.data.augment import normalize
 from mnist_flax.errors import UsageError, UserError, where_it_failed
+
+
+def one_network(
+    model: nn.Module, optimizer: optax.GradientTransformation, spec: Spec, loss: Loss
+) -> dict[str, Any]:
+    """Returns what tasks of one network and one optimizer have in common, by Task's names.
+
+    Args:
+      model: a linen module.
+      optimizer: of its parameters.
+      spec: of the data.
+      loss: as gradient_update() takes it.
+    """
+    return {
+        "init": functools.partial(init_variables, model, spec.image_shape),
+        "init_opt": lambda variables: optimizer.init(variables["params"]),
+        "update": gradient_update(loss, optimizer),
+        "model": model,
+    }
 
 
 def init_variables(
@@ -73,12 +95,13 @@ def apply_train(
 
     with _told(model, images.shape):
         outputs, stats = cpu.for_backend(forward)(variables["params"], images)
-    if change := first_change(variables["batch_stats"], stats):
+    changed = {"batch_stats": stats}
+    if change := first_change({"batch_stats": variables["batch_stats"]}, changed):
         raise UsageError(
             f"config.model.name={_name(model)!r}: a step makes {change}; batch statistics must "
             "keep their form."
         )
-    return outputs, {"batch_stats": stats}
+    return outputs, changed
 
 
 def apply_eval(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:

@@ -61,4 +61,4 @@ def read_config(workdir: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise UserError(f"{path}: holds no config of a run. Name another --workdir.")
-    return content | {"config": old_runs.today_config(content["config"])}
+    return old_runs.today_config(content)

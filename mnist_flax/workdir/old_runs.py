@@ -42,22 +42,23 @@ class _State(flax.struct.PyTreeNode):
     epoch: _Sums
 
 
-def today_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a run's config with the fields that its version did not have."""
-    return {**_FIELDS, **config}
+def today_config(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a config.json holds, with the fields that its version did not have."""
+    if "mnist_flax" in content.get("environment", {}):
+        return content
+    return content | {"config": {**_FIELDS, **content["config"]}}
 
 
 def today_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Returns a save's metadata in today's form."""
-    new = dict(metadata)
-    if isinstance(new.get("config"), dict):
-        new["config"] = today_config(new["config"])
-    if isinstance(new.get("environment"), dict):
-        new["environment"] = {"mnist_flax": VERSION, **new["environment"]}
-    if "accuracy" in new:
-        accuracy = new.pop("accuracy")
-        new["evaluation"] = None if accuracy is None else {"accuracy": accuracy}
-    return new
+    if "accuracy" not in metadata:
+        return metadata
+    accuracy = metadata["accuracy"]
+    return {name: value for name, value in metadata.items() if name != "accuracy"} | {
+        "config": {**_FIELDS, **metadata["config"]},
+        "environment": {"mnist_flax": VERSION, **metadata["environment"]},
+        "evaluation": None if accuracy is None else {"accuracy": accuracy},
+    }
 
 
 def is_old(leaves: dict[str, str]) -> bool:

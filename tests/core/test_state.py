@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from made import state_of
 
-from mnist_flax.core.state import TrainState, create_state
+from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 
@@ -31,7 +32,7 @@ class Nothing(nn.Module):
 
 
 def create(seed: int = 0, optimizer: str = "adam") -> TrainState:
-    return create_state(Normed(), getattr(optax, optimizer)(0.1), (2, 2, 1), seed)
+    return state_of(Normed(), getattr(optax, optimizer)(0.1), (2, 2, 1), seed)
 
 
 def bits(key: jax.Array) -> tuple[int, ...]:
@@ -74,7 +75,7 @@ def test_what_the_state_holds() -> None:
 
 
 def test_a_model_without_parameters_or_statistics() -> None:
-    state = create_state(Nothing(), optax.sgd(0.1), (2, 2, 1), seed=0)
+    state = state_of(Nothing(), optax.sgd(0.1), (2, 2, 1), seed=0)
     assert (state.params, state.batch_stats) == ({}, {})
 
 
@@ -89,10 +90,10 @@ def test_a_weakly_typed_start_is_made_strong() -> None:
     weak = jnp.asarray(1.0)
     assert weak.weak_type
     optimizer = optax.GradientTransformation(lambda params: {"scale": weak}, lambda *args: args[:2])
-    (leaf,) = jax.tree.leaves(create_state(Nothing(), optimizer, (2, 2, 1), 0).opt_state)
+    (leaf,) = jax.tree.leaves(state_of(Nothing(), optimizer, (2, 2, 1), 0).opt_state)
     assert (leaf.weak_type, leaf.dtype) == (False, jnp.float32)
 
 
 def test_variables_that_a_run_does_not_carry_are_refused() -> None:
     with pytest.raises(UsageError, match=r"Normed keeps the variables \['memory'\]"):
-        create_state(Normed(collection="memory"), optax.sgd(0.1), (2, 2, 1), seed=0)
+        state_of(Normed(collection="memory"), optax.sgd(0.1), (2, 2, 1), seed=0)

@@ -18,7 +18,7 @@ from mnist_flax.data.augment import (
     random_scaling,
     random_shift,
 )
-from mnist_flax.data.pipeline import take_batch
+from mnist_flax.data.sources import take_batch
 from mnist_flax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)

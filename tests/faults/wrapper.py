@@ -158,10 +158,10 @@ def _in_chunk(act: Act) -> None:
     def replaced(run: Any, at: Any, state: Any) -> Any:
         whole = run.programs.train_chunk
 
-        def halves(state: Any, order: Any, count: Any) -> Any:
-            state = whole(state, order, count // 2)
+        def halves(state: Any, feed: Any, count: Any) -> Any:
+            state = whole(state, feed, count // 2)
             act("")
-            return whole(state, order, count - count // 2)
+            return whole(state, feed, count - count // 2)
 
         programs = dataclasses.replace(run.programs, train_chunk=halves)
         return original(dataclasses.replace(run, programs=programs), at, state)
@@ -174,9 +174,9 @@ def _in_evaluation(act: Act) -> None:
     original = loop.evaluate
 
     def replaced(eval_batch: Any, *others: Any) -> Any:
-        def acting(state: Any, index: Any) -> Any:
+        def acting(*args: Any) -> Any:
             act("")
-            return eval_batch(state, index)
+            return eval_batch(*args)
 
         return original(acting, *others)
 

@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
+from made import spec_of, task_of
 from ml_collections import ConfigDict
 
+from mnist_flax.core.state import try_task
 from mnist_flax.errors import UsageError
 from mnist_flax.models import create_model, summary
 from mnist_flax.models.blocks import INITIALIZERS, initializer
 from mnist_flax.models.tutorial import Tutorial
-from mnist_flax.tasks.classification import check_model
 
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
 
@@ -80,7 +82,7 @@ class HalfStatistics(nn.Module):
 )
 def test_a_model_is_tried_in_training_and_at_rest(model: nn.Module, told: str) -> None:
     with pytest.raises(UsageError) as error:
-        check_model(model, (28, 28, 1), 10)
+        try_task(task_of(model, optax.sgd(0.1), (28, 28, 1)), spec_of((28, 28, 1)), "a")
     start = f"config.model.name='test_models:{type(model).__name__}'{told}"
     assert str(error.value).startswith(start)
     if isinstance(model, NoisyInTraining):

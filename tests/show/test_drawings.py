@@ -7,9 +7,9 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from made import state_of
 from tiny import DeadNet, SlowNet, TinyNet
 
-from mnist_flax.core.state import create_state
 from mnist_flax.show.drawings import confusion_image, draw_evaluation, filters_image
 from mnist_flax.use.filters import first_filters
 
@@ -94,7 +94,7 @@ class Inner(nn.Module):
 def test_the_first_convolution(
     model: type[nn.Module], name: str, kernel: Callable[[dict], jax.Array]
 ) -> None:
-    state = create_state(model(), optax.sgd(0.1), (8, 8, 1), 0)
+    state = state_of(model(), optax.sgd(0.1), (8, 8, 1), 0)
     found = first_filters(model(), state, (8, 8, 1))
     assert found is not None
     assert found[0] == name
@@ -113,5 +113,5 @@ class Mixed(nn.Module):
 
 @pytest.mark.parametrize("model", [DeadNet, Mixed])
 def test_dense_layers_have_no_filters(model: type[nn.Module]) -> None:
-    state = create_state(model(), optax.sgd(0.1), (8, 8, 1), 0)
+    state = state_of(model(), optax.sgd(0.1), (8, 8, 1), 0)
     assert first_filters(model(), state, (8, 8, 1)) is None

@@ -220,15 +220,15 @@ DRAWN = {"dot": np.zeros((2, 3, 3), np.uint8)}
 def test_a_crash_between_an_image_and_its_row_or_a_row_and_its_event(tmp_path) -> None:
     """In each case the folder has what metrics.jsonl has after the next start."""
     folder = tmp_path / "tensorboard"
-    with closing(EventFile(folder, [], {}, pytest.fail)) as event_file:
+    with closing(EventFile(folder, [], {}, (), pytest.fail)) as event_file:
         event_file.images(16, "eval", DRAWN)  # killed before metrics.jsonl has the row
-    with closing(EventFile(folder, [], {}, pytest.fail)) as event_file:
+    with closing(EventFile(folder, [], {}, (), pytest.fail)) as event_file:
         assert places(tmp_path) == {
             ("_hparams_/experiment", 0): 1,
             ("_hparams_/session_start_info", 0): 1,
         }
         event_file.images(16, "eval", DRAWN)  # killed when it has
-    EventFile(folder, [ROW], {}, pytest.fail).close()
+    EventFile(folder, [ROW], {}, (), pytest.fail).close()
     assert curves(tmp_path) == {"eval/loss": [(16, 0.5)], "eval/accuracy": [(16, 0.75)]}
     assert [event.step for event in read(tmp_path).Images("eval/dot")] == [16]
     assert set(places(tmp_path).values()) == {1}
@@ -236,23 +236,23 @@ def test_a_crash_between_an_image_and_its_row_or_a_row_and_its_event(tmp_path) -
 
 def test_a_crash_before_the_older_file_is_removed(tmp_path) -> None:
     folder = tmp_path / "tensorboard"
-    with closing(EventFile(folder, [], {}, pytest.fail)) as event_file:
+    with closing(EventFile(folder, [], {}, (), pytest.fail)) as event_file:
         event_file.row(ROW)
         event_file.row(ROW | {"step": 17})
     (older,) = folder.iterdir()
     kept = older.read_bytes()
-    with closing(EventFile(folder, [ROW], {}, pytest.fail)):
+    with closing(EventFile(folder, [ROW], {}, (), pytest.fail)):
         older.write_bytes(kept)
     assert [step for step, _ in curves(tmp_path)["eval/loss"]] == [16]  # TensorBoard drops them
-    with closing(EventFile(folder, [ROW], {}, pytest.fail)):
+    with closing(EventFile(folder, [ROW], {}, (), pytest.fail)):
         assert older.stat().st_size == 0  # a TensorBoard that reads it finds its end
         assert set(places(tmp_path).values()) == {1}
-    with closing(EventFile(folder, [ROW], {}, pytest.fail)):
+    with closing(EventFile(folder, [ROW], {}, (), pytest.fail)):
         assert not older.exists()
 
 
 def test_a_row_is_on_the_disk_before_the_next_line_runs(tmp_path) -> None:
-    with closing(EventFile(tmp_path / "tensorboard", [], {}, pytest.fail)) as event_file:
+    with closing(EventFile(tmp_path / "tensorboard", [], {}, (), pytest.fail)) as event_file:
         event_file.row(ROW)
         assert curves(tmp_path)["eval/loss"] == [(16, 0.5)]
         event_file.row({"step": 17, "event": "resumed", "message": "…", "rows": 3})
@@ -328,12 +328,12 @@ def test_a_run_without_the_field_needs_no_tensorboard(tiny_config, tmp_path, mon
 def test_what_cannot_be_written_is_told_in_a_line(tmp_path, monkeypatch) -> None:
     (tmp_path / "tensorboard").write_text("")
     with pytest.raises(UserError, match=r"tensorboard: File exists\. Make room, or see to"):
-        EventFile(tmp_path / "tensorboard", [], {}, pytest.fail)
+        EventFile(tmp_path / "tensorboard", [], {}, (), pytest.fail)
 
     def full(_descriptor: int) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with closing(EventFile(tmp_path / "other", [], {}, pytest.fail)) as event_file:
+    with closing(EventFile(tmp_path / "other", [], {}, (), pytest.fail)) as event_file:
         monkeypatch.setattr(os, "fsync", full)
         for write in (lambda: event_file.row(ROW), lambda: event_file.images(1, "eval", DRAWN)):
             with pytest.raises(UserError, match=r"other: No space left on device\. Make room"):

@@ -5,12 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import optax
 import pytest
+from made import task_of
+from tiny import TinyNet
 
 from mnist_flax.show.console import Console, clock, format_row
 from mnist_flax.show.writer import Writer
 from mnist_flax.workdir.rows import read_rows
 
+TASK = task_of(TinyNet(), optax.sgd(0.1))
+METRICS = TASK.metrics
 TRAIN = {
     "step": 100,
     "split": "train",
@@ -56,7 +61,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     ],
 )
 def test_lines(row: dict[str, Any], total: int, line: str) -> None:
-    assert format_row(row, total) == line
+    assert format_row(row, total, METRICS) == line
 
 
 @pytest.mark.parametrize(
@@ -78,13 +83,13 @@ def test_clock(seconds: float, text: str) -> None:
 def test_a_row_goes_to_the_file_and_to_the_console(tmp_path: Path) -> None:
     stream = io.StringIO()
     console = Console(stream)
-    console.start(0, 20_000)
+    console.start(0, 20_000, TASK)
     values = {"loss": 2.5, "accuracy": 0.5, "steps_per_second": 10.0}
     Writer(tmp_path, console, "mnist").row(100, "train", **values)
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     row = {"step": 100, "split": "train", **values, "dataset": "mnist"}
     assert line == json.dumps(row)
-    assert stream.getvalue() == format_row(row, 20_000) + "\n"
+    assert stream.getvalue() == format_row(row, 20_000, METRICS) + "\n"
 
 
 def test_an_event_is_said_and_kept(tmp_path: Path) -> None:
@@ -115,21 +120,21 @@ def test_elsewhere_than_on_a_terminal_lines_are_plain() -> None:
     stream = io.StringIO()
     long = "[bold]runs/:cat:/x[/bold] " * 20
     with Console(stream) as console:
-        console.start(99, 1000)
+        console.start(99, 1000, TASK)
         console.advance(100, 50.0)
         console.say(long)
         console.row(TRAIN)
         console.row(EVAL)
     assert stream.getvalue().splitlines() == [
         long,
-        format_row(TRAIN, 1000),
-        format_row(EVAL, 1000),
+        format_row(TRAIN, 1000, METRICS),
+        format_row(EVAL, 1000, METRICS),
     ]
 
 
 def test_on_a_terminal_a_bar_shows_where_the_run_is(terminal: Terminal) -> None:
     with Console(terminal) as console:
-        console.start(40, 100)
+        console.start(40, 100, TASK)
         assert "40.0 %" in terminal.getvalue()
         assert "40/100" in terminal.getvalue()
         console.advance(50, 12.34)
@@ -138,15 +143,15 @@ def test_on_a_terminal_a_bar_shows_where_the_run_is(terminal: Terminal) -> None:
     shown = terminal.getvalue()
     for text in ("50/100", "12.3/s", "loss 2.3026  accuracy 0.1000"):
         assert text in shown
-    assert format_row(TRAIN, 100) not in shown  # the bar has it
-    assert format_row(EVAL, 100) in shown
+    assert format_row(TRAIN, 100, METRICS) not in shown  # the bar has it
+    assert format_row(EVAL, 100, METRICS) in shown
 
 
 def test_on_a_terminal_a_text_is_shown_as_it_is(terminal: Terminal) -> None:
     text = "[bold]runs/:cat:/1[/bold] " * 20
     with Console(terminal) as console:
         console.say(text)
-        console.start(0, 10)
+        console.start(0, 10, TASK)
         console.say(text)
     assert terminal.getvalue().count(text) == 2
 
@@ -160,7 +165,7 @@ def test_the_bar_is_taken_down_however_the_run_ends(
 ) -> None:
     def run() -> None:
         with Console(terminal) as console:
-            console.start(0, 10)
+            console.start(0, 10, TASK)
             assert HIDE in terminal.getvalue()
             assert SHOW not in terminal.getvalue()
             if error is not None:

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import optax
 from conftest import TESTS, events, launch_command, launch_environment, rows
+from made import state_of
 from ml_collections import ConfigDict
 from tiny import TinyNet
 
-from mnist_flax.core.state import TrainState, create_state
+from mnist_flax.core.state import TrainState
 from mnist_flax.training import train
 from mnist_flax.workdir.checkpoints import Checkpoints
 
@@ -25,7 +26,7 @@ def _saved_state(workdir: Path, clipped: bool) -> TrainState:
     optimizer = optax.adam(optax.constant_schedule(0.01))
     if clipped:
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optimizer)
-    like = jax.eval_shape(lambda: create_state(TinyNet(), optimizer, (8, 8, 1), 0))
+    like = jax.eval_shape(lambda: state_of(TinyNet(), optimizer, (8, 8, 1), 0))
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     try:
         return jax.device_get(checkpoints.restore(checkpoints.find("latest"), like))

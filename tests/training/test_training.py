@@ -8,13 +8,13 @@ import numpy as np
 import optax
 import pytest
 from conftest import events, rows
+from made import state_of
 from ml_collections import ConfigDict
 from tiny import TinyNet
 
-from mnist_flax.core.state import create_state
 from mnist_flax.data import load
 from mnist_flax.data.idx import read_idx, write_idx
-from mnist_flax.data.pipeline import epoch_order
+from mnist_flax.data.sources import order_of
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.keys import rng_key
 from mnist_flax.training import train
@@ -64,7 +64,7 @@ def test_the_last_batch_is_seen_after_its_update_in_training_mode(tiny_config, t
     tiny_config.log_probabilities = True
     state = train(tiny_config, tmp_path)
     dataset = load(tiny_config.data)
-    order = np.asarray(epoch_order(rng_key(0, "shuffle", 0), 105, shuffle=True))
+    order = np.asarray(order_of(rng_key(0, "shuffle", 0), 105, shuffle=True))
     picks = order[16 * 6 : 17 * 6]
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits, _ = TinyNet().apply(
@@ -150,7 +150,7 @@ def test_a_gradient_is_clipped_to_its_norm(tiny_config, tmp_path) -> None:
     tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1.0})
     tiny_config.num_steps, tiny_config.clip_by_global_norm = 1, 1e-3
     after = train(tiny_config, tmp_path).params
-    before = create_state(TinyNet(), optax.identity(), (8, 8, 1), 0).params
+    before = state_of(TinyNet(), optax.identity(), (8, 8, 1), 0).params
     moved = jax.tree.leaves(jax.tree.map(jnp.subtract, after, before))
     norm = sum(float((leaf**2).sum()) for leaf in moved) ** 0.5
     assert norm == pytest.approx(1e-3, rel=1e-3)

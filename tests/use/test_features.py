@@ -6,15 +6,16 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from made import state_of
 
-from mnist_flax.core.state import TrainState, create_state
+from mnist_flax.core.state import TrainState
 from mnist_flax.models.compact import Compact
 from mnist_flax.models.threeconv import ThreeConv
 from mnist_flax.use.features import feature_maps
 
 
 def maps(model: nn.Module, images: np.ndarray, **params: object) -> dict[str, jax.Array]:
-    state = create_state(model, optax.sgd(0.1), images.shape[1:], 0)
+    state = state_of(model, optax.sgd(0.1), images.shape[1:], 0)
     if params:
         state = state.replace(params=params)
     return jax.jit(lambda state, images: feature_maps(model, state, images))(state, images)
@@ -101,7 +102,7 @@ def test_the_network_is_at_rest() -> None:
             return nn.Dense(2)(norm(images).reshape(len(images), -1))
 
     model, images = Norm(), np.full((1, 2, 2, 1), 255, np.uint8)
-    state: TrainState = create_state(model, optax.sgd(0.1), (2, 2, 1), 0)
+    state: TrainState = state_of(model, optax.sgd(0.1), (2, 2, 1), 0)
     statistics = {"norm": {"mean": jnp.array([-1.0]), "var": jnp.array([4.0])}}
     found = feature_maps(model, state.replace(batch_stats=statistics), images)
     np.testing.assert_array_equal(found["norm"], np.ones((1, 2, 2, 1)))  # (1 + 1) / √4

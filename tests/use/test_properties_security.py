@@ -15,8 +15,8 @@ import numpy as np
 import optax
 import pytest
 from conftest import ROOT
+from made import sums
 
-from mnist_flax.core.metrics import Metrics
 from mnist_flax.core.state import TrainState
 from mnist_flax.data import folder, idx, tfds_source
 from mnist_flax.data.dataset import Raw, Split
@@ -101,11 +101,10 @@ def test_texts_of_a_workdir(tmp_path: Path, marker: Path, kind: str) -> None:
 
 def tiny_state() -> TrainState:
     params = {"dense": {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}}
-    none = Metrics(jnp.float32(0), jnp.int32(0), jnp.int32(0))
+    none = sums()
     return TrainState(
         step=jnp.int32(7),
-        params=params,
-        batch_stats={},
+        variables={"params": params, "batch_stats": {}},
         opt_state=optax.sgd(0.1).init(params),
         window=none,
         epoch=none,
@@ -116,7 +115,9 @@ def tiny_state() -> TrainState:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("saved") / "checkpoints"
     checkpoints = Checkpoints(directory)
-    checkpoints.save(tiny_state(), {"step": 7, "accuracy": 0.5, "config": {}}, best=False)
+    checkpoints.save(
+        tiny_state(), {"step": 7, "evaluation": {"accuracy": 0.5}, "config": {}}, best=False
+    )
     checkpoints.close()
     return directory
 

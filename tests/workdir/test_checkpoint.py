@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from made import sums
 
-from mnist_flax.core.metrics import Metrics
 from mnist_flax.core.state import PyTree, TrainState
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.workdir.checkpoints import Checkpoints
@@ -25,21 +25,27 @@ def make_state(step: int, width: int = 64, optimizer: str = "adam") -> TrainStat
     params = {"dense": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(width)}}
     return TrainState(
         step=jnp.int32(step),
-        params=params,
-        batch_stats={},
+        variables={"params": params, "batch_stats": {}},
         opt_state=getattr(optax, optimizer)(0.1).init(params),
-        window=Metrics(jnp.float32(0.1), jnp.int32(3), jnp.int32(4)),
-        epoch=Metrics(jnp.float32(0.7), jnp.int32(5), jnp.int32(6)),
+        window=sums(0.1, 3, 4),
+        epoch=sums(0.7, 5, 6),
     )
 
 
 def metadata(accuracy: float | None = None) -> dict[str, Any]:
-    return {"step": 0, "accuracy": accuracy, "rate": 0.1 + 0.2, "config": {"num_epochs": None}}
+    evaluation = None if accuracy is None else {"accuracy": accuracy}
+    return {"step": 0, "evaluation": evaluation, "rate": 0.1 + 0.2, "config": {"num_epochs": None}}
 
 
 def save(checkpoints: Checkpoints, *steps: int, best: bool = False, accuracy: float = 0.5) -> None:
     for step in steps:
         checkpoints.save(make_state(step), metadata(accuracy), best=best)
+
+
+def best_accuracy(checkpoints: Checkpoints) -> float:
+    evaluation = checkpoints.best_evaluation()
+    assert evaluation is not None
+    return evaluation["accuracy"]
 
 
 def assert_same_bits(one: PyTree, other: PyTree) -> None:
@@ -91,7 +97,9 @@ def test_a_state_comes_back_to_the_bit(reopen: Open, best: bool) -> None:
     ids=lambda values: values.dtype.name,
 )
 def test_every_number_and_type_comes_back(reopen: Open, values: jax.Array) -> None:
-    state = make_state(1).replace(batch_stats={"norm": {"mean": values}})
+    state = make_state(1)
+    stats = {"norm": {"mean": values}}
+    state = state.replace(variables={"params": state.params, "batch_stats": stats})
     checkpoints = reopen()
     checkpoints.save(state, metadata(), best=False)
     assert_same_bits(checkpoints.restore(1, state), state)
@@ -102,7 +110,7 @@ def test_metadata_come_back(reopen: Open) -> None:
     reopen().save(make_state(3), given, best=False)
     got = reopen().metadata(3)
     assert {name: got[name] for name in given} == given
-    assert got["leaves"]["params.dense.kernel"] == "float32[64, 64]"
+    assert got["leaves"]["variables.params.dense.kernel"] == "float32[64, 64]"
 
 
 def test_describe() -> None:
@@ -118,22 +126,22 @@ def test_the_newest_are_kept(reopen: Open) -> None:
 
 def test_the_best_stays_beside_the_newest_until_a_better_one(reopen: Open) -> None:
     checkpoints = reopen(keep=1)
-    assert checkpoints.best_accuracy() is None
+    assert checkpoints.best_evaluation() is None
     save(checkpoints, 2, best=True, accuracy=0.6)
     save(checkpoints, 3, 4)
     assert checkpoints.steps() == [2, 4]
     checkpoints = reopen(keep=1)
-    assert (checkpoints.find("best"), checkpoints.best_accuracy()) == (2, 0.6)
+    assert (checkpoints.find("best"), best_accuracy(checkpoints)) == (2, 0.6)
     save(checkpoints, 5, best=True, accuracy=0.7)
     assert (checkpoints.steps(), checkpoints.find("best")) == ([4, 5], 5)
-    assert checkpoints.best_accuracy() == reopen(keep=1).best_accuracy() == 0.7
+    assert best_accuracy(checkpoints) == best_accuracy(reopen(keep=1)) == 0.7
 
 
 def test_a_step_may_be_saved_and_then_turn_out_the_best(reopen: Open) -> None:
     checkpoints = reopen()
     checkpoints.save(make_state(5), metadata(None), best=False)
     checkpoints.save(make_state(5), metadata(0.8), best=True)
-    assert (checkpoints.steps(), checkpoints.metadata(5)["accuracy"]) == ([5], 0.8)
+    assert (checkpoints.steps(), best_accuracy(checkpoints)) == ([5], 0.8)
     assert checkpoints.path(5).parent.name == "best"
 
 
@@ -143,7 +151,7 @@ def test_the_newest_save_is_copied_to_the_best(tmp_path: Path, reopen: Open) -> 
     save(checkpoints, 8, accuracy=0.7)
     checkpoints.copy_to_best(8)
     for opened in (checkpoints, reopen()):
-        assert (opened.steps(), opened.find("best"), opened.best_accuracy()) == ([8], 8, 0.7)
+        assert (opened.steps(), opened.find("best"), best_accuracy(opened)) == ([8], 8, 0.7)
     assert_same_bits(opened.restore(8, make_state(0)), make_state(8))
     assert opened.path(8).parent.name == "best"
     assert [path.name for path in (tmp_path / "checkpoints/best").iterdir()] == ["8"]
@@ -160,7 +168,7 @@ def test_a_copy_that_was_cut_short_is_cleared_away(tmp_path: Path, reopen: Open)
     with pytest.raises(UserError, match=reason):
         checkpoints.copy_to_best(8)
     assert sorted(path.name for path in best.iterdir()) == ["4", "8.orbax-checkpoint-tmp"]
-    assert (reopen().find("best"), reopen().best_accuracy()) == (4, 0.6)
+    assert (reopen().find("best"), best_accuracy(reopen())) == (4, 0.6)
     assert [path.name for path in best.iterdir()] == ["4"]
 
 
@@ -237,7 +245,7 @@ def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             {"width": 32},
             [
                 "  opt_state.0.mu.dense.bias: saved float32[64], now float32[32]",
-                "  params.dense.kernel: saved float32[64, 64], now float32[64, 32]",
+                "  variables.params.dense.kernel: saved float32[64, 64], now float32[64, 32]",
             ],
         ),
         (
@@ -335,7 +343,7 @@ def test_changed_metadata_that_are_still_json_are_found(tmp_path: Path, reopen: 
     assert '"accuracy": 0.5' in text
     path.write_text(text.replace('"accuracy": 0.5', '"accuracy": 0.9'))
     with pytest.raises(UserError, match=r"best/7: .*its metadata are not .* the beginning"):
-        reopen().best_accuracy()
+        reopen().best_evaluation()
 
 
 def test_a_save_that_fails_says_where_and_what_is_left(tmp_path: Path, reopen: Open) -> None:
