@@ -26,7 +26,7 @@ from mnist_flax.data.dataset import (
 from mnist_flax.data.download import Unavailable
 from mnist_flax.errors import UsageError, UserError
 
-__all__ = ["FALLBACKS", "KNOWN_NAMES", "Dataset", "Split", "check", "config_faults", "load"]
+__all__ = ["FALLBACKS", "KNOWN_NAMES", "Dataset", "Split", "check", "load"]
 
 KNOWN_NAMES = (*CLASS_NAMES, sample.NAME)
 FALLBACKS = (sample.NAME, "none")
@@ -34,8 +34,8 @@ FALLBACKS = (sample.NAME, "none")
 _OWN_DATA = "the four IDX files, or pictures in train/<class>/ and test/<class>/"
 
 
-def config_faults(config_data: Any) -> list[str]:
-    """Returns one line for each field of `config.data` that is wrong whatever the data is."""
+def check(config_data: Any) -> None:
+    """Raises UsageError, one line for each wrong field of `config.data`, before data is loaded."""
     faults = []
     for field in ("train_split", "eval_split"):
         try:
@@ -52,12 +52,6 @@ def config_faults(config_data: Any) -> list[str]:
         faults.append(f"config.data.resplit={resplit}: a seed, from 0 to 2**32 - 1.")
     if config_data.data_dir == "":
         faults.append("config.data.data_dir is empty: give a directory or leave the field out.")
-    return faults
-
-
-def check(config_data: Any) -> None:
-    """Raises UsageError, one line for each wrong field of `config.data`, before data is loaded."""
-    faults = config_faults(config_data)
     if faults:
         raise UsageError("\n".join(faults))
 

@@ -47,7 +47,8 @@ def create_task(config: ConfigDict, spec: Spec) -> Task:
             f"config.task.name={name!r}: {where_it_failed(error, __file__)}"
         ) from error
     if not isinstance(task, Task):
-        raise UsageError(f"config.task.name={name!r} gave {task!r}, no mnist_flax.tasks.Task.")
+        kind = type(task).__name__
+        raise UsageError(f"config.task.name={name!r} gave a {kind}, no mnist_flax.tasks.Task.")
     default = default_config()
     ignored = [
         f"config.{field}={config[field]}: the task {name!r} does not use it; leave it out."

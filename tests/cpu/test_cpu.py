@@ -398,7 +398,7 @@ def test_bodies_of_scan_cond_and_remat_are_rewritten():
     model = Nested()
     variables = variables_of(model, x)
     check(model.apply, variables, x)
-    assert cpu.slow_convolutions(model.apply, variables, x) == []
+    assert cpu.slow_in_loop(cpu.rewrite(model.apply), variables, x) == []
     # The loop and the remat are still what the user asked for.
     found = gradient_equations(cpu.rewrite(model.apply), variables, x)
     assert {"scan", "remat2", "cond"} <= found.keys()
@@ -467,7 +467,7 @@ def test_slow_convolutions_are_found_and_still_right():
     model = Hidden()
     variables = variables_of(model, x)
     abstract = jax.eval_shape(lambda: (variables, x))
-    (hidden,) = cpu.slow_convolutions(model.apply, *abstract)
+    (hidden,) = cpu.slow_in_loop(cpu.rewrite(model.apply), *abstract)
     assert hidden == "convolution 5x1, 4 to 4 channels, in Hidden: inside custom_jvp_call"
     assert_same_bits(
         jax.jit(cpu.rewrite(model.apply))(variables, x), jax.jit(model.apply)(variables, x)
@@ -481,7 +481,7 @@ def test_unusual_convolutions_are_declined_and_still_right():
         )
 
     args = normal(0, 4, 8, 8, 3), normal(1, 3, 3, 3, 2)
-    assert cpu.slow_convolutions(grouped, *args)[0].endswith("grouped over the batch")
+    assert cpu.slow_in_loop(cpu.rewrite(grouped), *args)[0].endswith("grouped over the batch")
     assert_same_bits(cpu.rewrite(grouped)(*args), grouped(*args))
 
 
@@ -490,4 +490,23 @@ def test_fast_network_has_no_slow_convolutions():
     x = jax.ShapeDtypeStruct((4, 13, 11, 1), jnp.float32)
     forward = functools.partial(model.apply, train=False)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
-    assert cpu.slow_convolutions(forward, variables, x) == []
+    assert cpu.slow_in_loop(cpu.rewrite(forward), variables, x) == []
+
+
+def test_a_step_that_rewrites_nothing_is_told_what_autodiff_has_written():
+    x, w = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+
+    def convolve(w, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def loss(w, x, apply):
+        return apply(w, x).sum()
+
+    assert cpu.slow_in_loop(functools.partial(loss, apply=convolve), w, x) == []  # no gradient
+    plain = jax.grad(functools.partial(loss, apply=convolve))
+    (told,) = cpu.slow_in_loop(plain, w, x)
+    assert "put mnist_flax.cpu.for_backend around what is differentiated" in told
+    assert (
+        cpu.slow_in_loop(jax.grad(functools.partial(loss, apply=cpu.rewrite(convolve))), w, x) == []
+    )

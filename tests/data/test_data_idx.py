@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from idx_files import write_idx
 
 from mnist_flax.data import idx
 from mnist_flax.errors import UserError
@@ -18,8 +19,8 @@ LABELS = np.array([1, 0], np.uint8)
 
 def write_four(directory: Path, end: str = ".gz") -> Path:
     for images, labels in idx.STEMS.values():
-        idx.write_idx(directory / (images + end), IMAGES)
-        idx.write_idx(directory / (labels + end), LABELS)
+        write_idx(directory / (images + end), IMAGES)
+        write_idx(directory / (labels + end), LABELS)
     return directory
 
 
@@ -34,7 +35,7 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["x", "x.gz"])
 def test_bytes_as_the_format_says(tmp_path, name):
-    idx.write_idx(tmp_path / name, IMAGES)
+    write_idx(tmp_path / name, IMAGES)
     data = (tmp_path / name).read_bytes()
     assert (gzip.decompress(data) if name.endswith("gz") else data) == TWO
     read = idx.read_idx(tmp_path / name)
@@ -50,15 +51,15 @@ def test_gzip_is_known_by_content(tmp_path):
 
 
 def test_equal_arrays_give_equal_files(tmp_path, monkeypatch):
-    idx.write_idx(tmp_path / "a.gz", IMAGES)
+    write_idx(tmp_path / "a.gz", IMAGES)
     monkeypatch.setattr("time.time", lambda: 1e9)
-    idx.write_idx(tmp_path / "b.gz", IMAGES)
+    write_idx(tmp_path / "b.gz", IMAGES)
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
 def test_only_unsigned_bytes_are_written(tmp_path):
     with pytest.raises(ValueError, match="got int64"):
-        idx.write_idx(tmp_path / "x", np.arange(3))
+        write_idx(tmp_path / "x", np.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,8 @@ def test_some_of_the_files_are_an_error(tmp_path):
     ],
 )
 def test_files_that_are_no_pair(tmp_path, images, labels, why):
-    idx.write_idx(tmp_path / "images", images)
-    idx.write_idx(tmp_path / "labels", labels)
+    write_idx(tmp_path / "images", images)
+    write_idx(tmp_path / "labels", labels)
     with pytest.raises(UserError) as error:
         idx.read_pair(tmp_path / "images", tmp_path / "labels")
     assert why in str(error.value)

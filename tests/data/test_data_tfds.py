@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from idx_files import write_idx
 
 from mnist_flax import data
 from mnist_flax.data import download, folder, idx, tfds_source
@@ -51,8 +52,8 @@ def server(tmp_path, monkeypatch):
     for first, count, (images, labels) in ((0, 7, idx.STEMS["train"]), (90, 3, idx.STEMS["test"])):
         numbers = np.arange(first, first + count, dtype=np.uint8)
         pixels = np.arange(20, dtype=np.uint8).reshape(4, 5) * 10
-        idx.write_idx(served / f"{images}.gz", numbers[:, None, None] + pixels)
-        idx.write_idx(served / f"{labels}.gz", numbers % 10)
+        write_idx(served / f"{images}.gz", numbers[:, None, None] + pixels)
+        write_idx(served / f"{labels}.gz", numbers % 10)
     handler = functools.partial(Handler, directory=str(served))
     http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     http_server.asked, http_server.released = [], threading.Event()

@@ -71,10 +71,17 @@ class Fault:
 
 @dataclass
 class Bench:
-    """Where faults are tried: the data, the folder of the runs, what they are held against."""
+    """Where faults are tried: the data, the folder of the runs, what they are held against.
+
+    Attributes:
+      digits: four IDX files.
+      folder: of the runs.
+      recipe: whose task is learnt; of 40 steps, with the intervals of tiny.py.
+    """
 
     digits: Path
     folder: Path
+    recipe: Path = TESTS / "tiny.py"
     told: dict[str, str] = field(default_factory=dict)  # fault -> what happened
 
     @property
@@ -99,7 +106,7 @@ class Bench:
         """Returns the command of the small run, in this workdir."""
         launch = launch_command()
         start = [sys.executable, str(WRAPPER), during] if during else launch
-        recipe = [f"--config={TESTS / 'tiny.py'}", "--config.augment.order=('random_shift',)"]
+        recipe = [f"--config={self.recipe}", "--config.augment.order=('random_shift',)"]
         places = [f"--workdir={workdir}", f"--config.data.data_dir={self.digits}"]
         return [*start, *recipe, *places, *more]
 

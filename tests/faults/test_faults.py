@@ -6,11 +6,13 @@ FAULTS_REPORT=FILE has the table of what happened written there, besides.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import turned_folder
 
 pytest.register_assert_rewrite("harms", "harness", "kills", "table")
 from harness import Bench, report  # noqa: E402
@@ -36,6 +38,28 @@ def bench(
         Path(file).write_text(table)
 
 
+RECIPE = """
+from ml_collections import ConfigDict
+from tiny import get_config as tiny
+
+def get_config():
+    config = tiny()
+    config.task = ConfigDict({"name": "turned:turned", "max_degrees": 45.0})
+    return config
+"""
+
+
+@pytest.fixture(scope="session")
+def regression(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = turned_folder(tmp_path_factory.mktemp("task"))
+    (folder / "tiny_turned.py").write_text(RECIPE)
+    sys.path.append(str(folder))  # the runs are restored here, too
+    bench = Bench(digits, tmp_path_factory.mktemp("regression"), folder / "tiny_turned.py")
+    bench.prepare()
+    yield bench
+    sys.path.remove(str(folder))
+
+
 @pytest.fixture(scope="session")
 def outcomes(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """What the faults that were asked for lead to; two at a time, for they start processes."""
@@ -53,6 +77,25 @@ def outcomes(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Outcomes]
 @pytest.mark.parametrize("fault", SHORT)
 def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
     _meet(fault, outcomes)
+
+
+# What of a task's own a fault may get wrong: its sums and draws on resume, its saves, its best.
+OF_A_TASK = (
+    "kill -9: the middle of a chunk",
+    "SIGTERM: the middle of an evaluation",
+    "newest save: its arrays with a flipped bit",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in OF_A_TASK else pytest.param(name, marks=pytest.mark.slow) for name in FAULTS],
+)
+def test_another_task_has_the_same_faults(name: str, regression: Bench) -> None:
+    """The regression of docs/TASKS.md."""
+    if obstacle := FAULTS[name].obstacle():
+        pytest.skip(obstacle)
+    regression.perform(FAULTS[name])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The five tutorials' networks, each as its recipe builds it: sizes, numbers, starts, oddities."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -129,14 +130,18 @@ def pooled(x: np.ndarray, window: int) -> np.ndarray:
 
 
 def halved(x: np.ndarray) -> np.ndarray:
-    """Max-pooling of 2×2 with stride 2 and padding SAME, of what is not negative."""
-    return pooled(np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))), 2)
+    """Max-pooling of 2×2 with stride 2 and padding SAME."""
+    edges = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
+    return pooled(np.pad(x, edges, constant_values=-np.inf), 2)
 
 
-def convolved(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolution of 3×3 with padding SAME."""
-    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+def convolved(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
+    """Convolution with padding SAME, of an image whose sides the stride divides."""
+    size = len(kernel)
+    before, after = (size - stride) // 2, (size - stride + 1) // 2
+    x = np.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
+    windows = windows[:, ::stride, ::stride]
     return np.einsum("bhwcij,ijcd->bhwd", windows, kernel, optimize=True)
 
 
@@ -175,6 +180,80 @@ def test_threeconv_by_hand() -> None:
     x = np.maximum(x.reshape(2, 2048) @ params["dense1"]["kernel"], 0)
     logits = jax.jit(model.apply)(variables, IMAGES)
     np.testing.assert_allclose(logits, x @ params["logits"]["kernel"], rtol=1e-3, atol=1e-4)
+
+
+def compact_as_if_trained(model: nn.Module) -> Any:
+    """Variables in which everything counts: no scale is one, no bias and no mean is zero.
+
+    Half of the scales are negative, so that it matters whether the maximum or the norm comes first.
+    The smallest variances are a thousandth, so that it matters what is added to them.
+    """
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(np.asarray, start(model))
+    for number, features in enumerate((16, 32, 64), start=1):
+        signs = np.resize([1, -1], features)
+        variables["params"][f"norm{number}"] = {
+            "scale": np.float32(signs * random.uniform(0.5, 1.5, features)),
+            "bias": np.float32(random.uniform(-0.5, 0.5, features)),
+        }
+        variables["batch_stats"][f"norm{number}"] = {
+            "mean": np.float32(random.uniform(-0.5, 0.5, features)),
+            "var": np.float32(10 ** random.uniform(-3, 0, features)),
+        }
+    variables["params"]["logits"]["bias"] = np.float32(random.uniform(-1, 1, 10))
+    return variables
+
+
+def compact_by_hand(variables: Any, images: Any, strided_stem: bool, train: bool) -> tuple:
+    """The logits, and the mean and variance of what enters each batch-norm."""
+    params, entering = variables["params"], {}
+    x = np.asarray(images, np.float64)
+    for number in (1, 2, 3):
+        kernel, name = params[f"conv{number}"]["kernel"], f"norm{number}"
+        if number == 1 and strided_stem:
+            x = convolved(x, kernel, stride=2)
+        else:
+            x = halved(convolved(x, kernel))
+        entering[name] = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
+        by = entering[name] if train else variables["batch_stats"][name]
+        x = (x - by["mean"]) / np.sqrt(by["var"] + 1e-5)
+        x = np.maximum(x * params[name]["scale"] + params[name]["bias"], 0)
+    flat = x.reshape(len(x), 1024)
+    return flat @ params["logits"]["kernel"] + params["logits"]["bias"], entering
+
+
+# speedrun has the strided first layer, fast995 has not and answers with the mean of five views.
+@pytest.mark.parametrize("name", ["speedrun", "fast995"])
+def test_compact_at_rest_by_hand(name: str) -> None:
+    model = network(name)
+    variables = compact_as_if_trained(model)
+    views = [np.asarray(IMAGES)]
+    if name == "fast995":
+        wide = np.pad(IMAGES, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        corners = [(0, 1), (2, 1), (1, 0), (1, 2)]  # what comes in is black
+        views += [wide[:, row : row + 28, column : column + 28] for row, column in corners]
+    each = [compact_by_hand(variables, view, name == "speedrun", train=False)[0] for view in views]
+    logits = jax.jit(model.apply)(variables, IMAGES)
+    expected = np.mean(each, axis=0)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["speedrun", "fast995"])
+def test_compact_in_training_by_hand(name: str) -> None:
+    model = network(name)
+    variables = compact_as_if_trained(model)
+    logits, moved = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))(
+        variables, IMAGES
+    )
+    expected, entering = compact_by_hand(variables, IMAGES, name == "speedrun", train=True)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    assert moved["batch_stats"].keys() == {"norm1", "norm2", "norm3"}
+    for layer, stats in moved["batch_stats"].items():
+        for which in ("mean", "var"):
+            before = variables["batch_stats"][layer][which]
+            np.testing.assert_allclose(
+                stats[which], 0.9 * before + 0.1 * entering[layer][which], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_batch_statistics_move_in_training_by_a_tenth_and_serve_at_rest() -> None:
