@@ -14,21 +14,23 @@ is rewritten, and `ours` and `trapped` are alike.
 import argparse
 import functools
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import machine
 import numpy as np
-import optax
 from flax import linen as nn
-from throughput import Recipe, device_data, make_plain_step, our_step, plain_step
+from ml_collections import ConfigDict
+from throughput import Announcements, make_plain_step, new_state, our_step, plain_step, timed
 
 from mnist_flax.config import default_config
 from mnist_flax.core.state import TrainState
-from mnist_flax.data.dataset import Dataset, Split
-from mnist_flax.training.compilation import slow_layers
+from mnist_flax.data.idx import write_idx
+from mnist_flax.data.sources import Feed
+from mnist_flax.training.gather import Plan, gather
 
 BATCH_SIZE = 64
 SHAPE = (28, 28, 1)
@@ -38,14 +40,14 @@ Array = jax.Array
 
 
 class Network(nn.Module):
-    """A body, and a dense layer that makes logits of what it gives."""
+    """One of MODELS, and a dense layer that makes logits of what it gives."""
 
-    body: Callable[[Array, bool], Array]
+    body: str
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
         """Maps images float32 [B, H, W, C] to logits float32 [B, 10]."""
-        x = self.body(images, train)
+        x = MODELS[self.body](images, train)
         return nn.Dense(10, name="logits")(x.reshape(len(x), -1))
 
 
@@ -173,21 +175,40 @@ def main() -> int:
     names = machine.choose(parser, arguments.only, list(MODELS))
     results: dict[str, Any] = {"conditions": machine.conditions(), "models": {}}
     machine.print_conditions(results["conditions"])
-    for name in names:
-        results["models"][name] = _measure(Network(MODELS[name]), arguments)
-        print(f"{name} is measured", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        make_up(Path(folder), 20 * BATCH_SIZE)
+        for name in names:
+            results["models"][name] = _measure(plan_of(name, folder), arguments)
+            print(f"{name} is measured", flush=True)
     print()
     _show(results["models"])
     machine.write(results, arguments.output)
     return 0
 
 
-def _measure(model: nn.Module, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the seconds per step of each way, round by round, and what slow_layers names."""
+def make_up(folder: Path, count: int) -> None:
+    """Writes noise and labels as MNIST's four files."""
+    images = np.random.default_rng(0).integers(0, 256, (count, *SHAPE[:2]), np.uint8)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    for prefix in ("train", "t10k"):
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+
+
+def plan_of(name: str, data_dir: str) -> Plan:
+    """Returns a run of one of MODELS, as a recipe of a user's own would name it."""
     config = default_config()
-    config.batch_size = BATCH_SIZE
-    recipe = Recipe(config, _made_up(20 * BATCH_SIZE), model, optax.sgd(0.01, momentum=0.9))
-    steps = {"ours": our_step(recipe), "plain": plain_step(recipe), "trapped": trapped_step(recipe)}
+    config.data.data_dir = data_dir
+    config.batch_size, config.num_epochs = BATCH_SIZE, 1
+    config.model = ConfigDict({"name": f"{__name__}:{Network.__name__}", "body": name})
+    config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.01, "momentum": 0.9})
+    return gather(config, print)
+
+
+def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the seconds per step of each way, round by round, and what is named as slow."""
+    told = Announcements()
+    steps = {"ours": our_step(plan, told), "plain": plain_step(plan), "trapped": trapped_step(plan)}
     counts = {"trapped": arguments.trap_steps}
     measures = {
         way: functools.partial(step, counts.get(way, arguments.steps))
@@ -197,27 +218,19 @@ def _measure(model: nn.Module, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "product_flops_per_second": taken.pop("product"),
         "seconds_per_step": taken,
-        "named": slow_layers(model, recipe.new_state(), SHAPE),
+        "named": told.slow_layers,
     }
 
 
-def _made_up(count: int) -> Dataset:
-    images = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), np.uint8)
-    split = Split(images, np.arange(count, dtype=np.int32) % 10)
-    return Dataset("made_up", "noise", split, split, tuple("0123456789"), "", ())
-
-
-def trapped_step(recipe: Recipe) -> Callable[[int], float]:
+def trapped_step(plan: Plan) -> Callable[[int], float]:
     """Returns run(count) -> seconds per step of plain Flax in a compiled loop."""
-    step, arrays = make_plain_step(recipe), device_data(recipe)
+    step = make_plain_step(plan)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def loop(state: TrainState, count: Array, *arrays: Array) -> TrainState:
-        return jax.lax.fori_loop(0, count, lambda _, state: step(state, *arrays)[0], state)
+    def loop(state: TrainState, feed: Feed, count: int) -> TrainState:
+        return jax.lax.fori_loop(0, count, lambda _, state: step(state, feed)[0], state)
 
-    return machine.stopwatch(
-        lambda state, count: loop(state, jnp.int32(count), *arrays), recipe.new_state(), warm_up=1
-    )
+    return timed(plan.source, new_state(plan), loop, warm_up=1)
 
 
 def _show(models: dict[str, dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ have the same data and order, and ten different starts.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import sys
@@ -18,14 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from mnist_flax import data
-from mnist_flax.core.optimizers import create_optimizer
+from mnist_flax.core.chunk import make_train_chunk
 from mnist_flax.core.state import create_state
-from mnist_flax.models import create_model
-from mnist_flax.tasks.classification import apply_eval
-from mnist_flax.training.compilation import compile_programs
+from mnist_flax.tasks.networks import apply_eval
+from mnist_flax.training.gather import gather
 
 RECIPES = ("lenet", "lenet_augmented")
 STARTS = 10
@@ -47,25 +45,21 @@ def count_dead(name: str, data_dir: str | None) -> list[dict[str, Any]]:
     """Returns a row for each start: its seed, its dead classes and its accuracy."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.data.data_dir, config.data.fallback = data_dir, "none"
-    dataset = data.load(config.data)
-    model = create_model(config.model, len(dataset.class_names))
-    optimizer = create_optimizer(
-        config.optimizer, optax.constant_schedule(config.optimizer.learning_rate)
-    )
-    image_shape = dataset.train.images.shape[1:]
-    new_state = jax.jit(lambda seed: create_state(model, optimizer, image_shape, seed))
-    programs = compile_programs(config, model, optimizer, new_state(0), dataset)
-    logits_of = jax.jit(lambda state, images: apply_eval(model, state, images))
+    plan = gather(config, print)
+    task, source, evaluation = plan.task, plan.source, plan.dataset.eval
+    new_state = jax.jit(functools.partial(create_state, task, plan.form.window))
+    train_chunk = jax.jit(make_train_chunk(task, source.draw, config.seed))
+    logits_of = jax.jit(functools.partial(apply_eval, task.model))
 
     rows = []
     for seed in range(STARTS):
-        state = programs.train_chunk(new_state(seed), programs.epoch_order(0), jnp.int32(STEPS))
-        parts = np.array_split(dataset.eval.images, 10)
-        logits = np.concatenate([logits_of(state, part) for part in parts])
+        state = train_chunk(new_state(seed), source.feed(0, STEPS), jnp.int32(STEPS))
+        parts = np.array_split(evaluation.images, 10)
+        logits = np.concatenate([logits_of(state.variables, part) for part in parts])
         row = {
             "seed": seed,
             "dead": int((logits.max(axis=0) <= 0).sum()),
-            "accuracy": float((logits.argmax(axis=1) == dataset.eval.labels).mean()),
+            "accuracy": float((logits.argmax(axis=1) == evaluation.labels).mean()),
         }
         print(f"{name}: {row}", flush=True)
         rows.append(row)

@@ -5,10 +5,10 @@
 
 `loop` is what a user waits for between two evaluations: chunks, rows on the console's bar and in
 metrics.jsonl, the order and the row of an epoch, the checks for NaN, and two checkpoints a round:
-one that is due, and the best. `bare` is one compiled chunk of as many
-steps. They take turns, on one state that goes on from each to the other; the seconds that
-evaluations take are left out. The share is loop / bare - 1, and has the noise of both. `outside` is
-what a run spends outside its compiled chunks, of what it spends inside them.
+one that is due, and the best. `bare` is as many steps in compiled chunks that only an epoch's end
+cuts, its order made before. They take turns, on one state that goes on from each to the other; the
+seconds that evaluations take are left out. The share is loop / bare - 1, and has the noise of both.
+`outside` is what a run spends outside its compiled chunks, of what it spends inside them.
 """
 
 import argparse
@@ -26,17 +26,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import machine
-from throughput import RECIPES, Recipe, load_recipe, make_recipe
+from throughput import RECIPES, Announcements, chunks, load_plan, new_state
 
-from mnist_flax.core.optimizers import create_schedule
 from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
-from mnist_flax.tasks.programs import num_train_examples
 from mnist_flax.training.compilation import Programs, compile_programs
-from mnist_flax.training.loop import Run, Standing, run_loop
-from mnist_flax.training.timetable import Timetable
+from mnist_flax.training.gather import Plan
+from mnist_flax.training.loop import Run, run_loop
+from mnist_flax.training.standing import Standing
 from mnist_flax.workdir.checkpoints import Checkpoints
 
 ONLY = "lenet,tutorial"
@@ -62,8 +61,8 @@ def main() -> int:
     machine.print_conditions(results["conditions"])
     try:
         for name in names:
-            recipe = make_recipe(*load_recipe(name, arguments.data_dir))
-            results["recipes"][name] = _measure(recipe, arguments)
+            plan = load_plan(name, arguments.data_dir)
+            results["recipes"][name] = _measure(plan, arguments)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_status
@@ -72,17 +71,17 @@ def main() -> int:
     return 0
 
 
-def _measure(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, list[float]]:
-    state = recipe.new_state()
-    programs = compile_programs(
-        recipe.config, recipe.model, recipe.optimizer, state, recipe.dataset
-    )
-    order, steps = programs.epoch_order(0), jnp.int32(arguments.steps)
+def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    state = new_state(plan)
+    programs = compile_programs(plan, state, Announcements())
 
     def bare() -> float:
         nonlocal state
+        fed = list(chunks(plan.source, int(state.step), arguments.steps))
+        jax.block_until_ready(fed)
         started = time.perf_counter()
-        state = programs.train_chunk(state, order, steps)
+        for feed, count in fed:
+            state = programs.train_chunk(state, feed, jnp.int32(count))
         jax.block_until_ready(state)
         return (time.perf_counter() - started) / arguments.steps
 
@@ -90,7 +89,7 @@ def _measure(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, list[fl
 
     def loop() -> float:
         nonlocal state
-        seconds, inside, state = _run(recipe, programs, state, arguments.steps)
+        seconds, inside, state = _run(plan, programs, state, arguments.steps)
         outside.append(seconds / inside - 1)
         return seconds / arguments.steps
 
@@ -102,7 +101,7 @@ def _measure(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, list[fl
 
 
 def _run(
-    recipe: Recipe, programs: Programs, state: TrainState, steps: int
+    plan: Plan, programs: Programs, state: TrainState, steps: int
 ) -> tuple[float, float, TrainState]:
     """Returns the seconds of a run of so many steps without its evaluations, those of them that
     are spent in chunks, and the run's state.
@@ -116,28 +115,30 @@ def _run(
         inside += time.perf_counter() - started
         return after
 
-    config, dataset, step = recipe.config, recipe.dataset, int(state.step)
-    times = Timetable.from_config(config, num_train_examples(config, dataset))
-    times = dataclasses.replace(times, total_steps=step + steps)
-    rate = create_schedule(config.schedule, config.optimizer.learning_rate, times.total_steps)
-    at = Standing(step, False, False, step, True, None, None, row_step=step)
+    step = int(state.step)
+    times = dataclasses.replace(plan.times, total_steps=step + steps)
+    # As if this step were a run's, with its rows, evaluation and save behind it.
+    at = Standing(
+        step,
+        window_open=False,
+        epoch_open=False,
+        saved_step=step,
+        evaluation={},
+        best=None,
+        row_step=step,
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         Console(Terminal()) as console,
         contextlib.closing(
-            Checkpoints(Path(folder) / "checkpoints", keep=config.keep_checkpoints)
+            Checkpoints(Path(folder) / "checkpoints", keep=plan.config.keep_checkpoints)
         ) as checkpoints,
     ):
-        writer = Writer(Path(folder), console, dataset.name)
         run = Run(
-            config=config,
-            dataset=dataset,
-            times=times,
-            model=recipe.model,
-            learning_rate=rate,
+            plan=dataclasses.replace(plan, times=times),
             programs=dataclasses.replace(programs, train_chunk=train_chunk),
             checkpoints=checkpoints,
-            writer=writer,
+            writer=Writer(Path(folder), console, plan.dataset.name),
             console=console,
             should_stop=lambda: False,
         )

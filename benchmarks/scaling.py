@@ -23,12 +23,12 @@ from typing import Any
 
 import jax
 import machine
-from ml_collections import ConfigDict
-from throughput import RECIPES, load_recipe, make_recipe, our_step
+from throughput import RECIPES, load_plan, our_step
 
-from mnist_flax.data.dataset import Dataset, Split
+from mnist_flax.data.dataset import Split
+from mnist_flax.data.sources import num_examples, train_source
 from mnist_flax.errors import UserError
-from mnist_flax.tasks.programs import num_train_examples
+from mnist_flax.training.gather import Plan
 
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 IMAGES = (1_000, 4_000, 16_000)  # and all that there are
@@ -49,9 +49,9 @@ def main() -> int:
     results: dict[str, Any] = {"conditions": machine.conditions(), "config": arguments.config}
     machine.print_conditions(results["conditions"])
     try:
-        config, dataset = load_recipe(arguments.config, arguments.data_dir)
+        plan = load_plan(arguments.config, arguments.data_dir)
         for part in chosen:
-            results[part] = parts[part](config, dataset, arguments)
+            results[part] = parts[part](plan, arguments)
             _show(part, results[part])
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -62,9 +62,10 @@ def main() -> int:
     return 0
 
 
-def over_batches(config: ConfigDict, dataset: Dataset, arguments: argparse.Namespace) -> list[Row]:
+def over_batches(plan: Plan, arguments: argparse.Namespace) -> list[Row]:
     """Returns a row for each batch size that the images can fill; with --quick for two."""
-    most = num_train_examples(config, dataset)
+    config, dataset = plan.config, plan.dataset
+    most = num_examples(config, dataset)
     sizes = [size for size in BATCHES if size <= most]
     if sizes != list(BATCHES):
         print(f"\nSkipped: batches of more than the {most:,} images that there are.")
@@ -72,20 +73,25 @@ def over_batches(config: ConfigDict, dataset: Dataset, arguments: argparse.Names
     for size in sizes[:2] if arguments.quick else sizes:
         changed = config.copy_and_resolve_references()
         changed.batch_size = batch_sizes[size] = size
+        source = train_source(changed, dataset)
+        sized = dataclasses.replace(plan, config=changed, source=source)
         count = max(1, arguments.steps * config.batch_size // size)
-        measures[size] = functools.partial(our_step(make_recipe(changed, dataset)), count)
+        measures[size] = functools.partial(our_step(sized), count)
     return _rows(measures, batch_sizes, arguments.rounds)
 
 
-def over_images(config: ConfigDict, dataset: Dataset, arguments: argparse.Namespace) -> list[Row]:
+def over_images(plan: Plan, arguments: argparse.Namespace) -> list[Row]:
     """Returns a row for each number of images, all of them last; with --quick for two."""
-    whole, measures = len(dataset.train.labels), {}
-    sizes = [*(size for size in IMAGES if size < whole), whole]
+    whole, measures = plan.dataset.train, {}
+    count = len(whole.labels)
+    sizes = [*(size for size in IMAGES if size < count), count]
     for size in sizes[-2:] if arguments.quick else sizes:
-        train = Split(dataset.train.images[:size], dataset.train.labels[:size])
-        recipe = make_recipe(config, dataclasses.replace(dataset, train=train))
-        measures[size] = functools.partial(our_step(recipe), arguments.steps)
-    return _rows(measures, dict.fromkeys(measures, config.batch_size), arguments.rounds)
+        train = Split(whole.images[:size], whole.labels[:size])
+        dataset = dataclasses.replace(plan.dataset, train=train)
+        source = train_source(plan.config, dataset)
+        cut = dataclasses.replace(plan, dataset=dataset, source=source)
+        measures[size] = functools.partial(our_step(cut), arguments.steps)
+    return _rows(measures, dict.fromkeys(measures, plan.config.batch_size), arguments.rounds)
 
 
 def _rows(
@@ -103,9 +109,8 @@ def _rows(
     ]
 
 
-def over_threads(config: ConfigDict, dataset: Dataset, arguments: argparse.Namespace) -> list[Row]:
+def over_threads(plan: Plan, arguments: argparse.Namespace) -> list[Row]:
     """Returns a row for each number of cores; none where they cannot be chosen."""
-    del dataset  # each process loads its own
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     obstacles = {
         "threads are a processor's": jax.default_backend() != "cpu",
@@ -116,7 +121,7 @@ def over_threads(config: ConfigDict, dataset: Dataset, arguments: argparse.Names
         print(f"\nSkipped: threads, because {' and '.join(reasons)}.")
         return []
     rows: dict[int, Row] = {
-        count: {"size": count, "batch_size": config.batch_size} for count in THREADS
+        count: {"size": count, "batch_size": plan.config.batch_size} for count in THREADS
     }
     for _ in range(arguments.rounds):
         for count, row in rows.items():

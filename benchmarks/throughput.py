@@ -4,12 +4,13 @@
     python benchmarks/throughput.py --only=tutorial --quick                 a look, in seconds
     python benchmarks/throughput.py --torch_python=PYTHON --torch_peer=PROGRAM --output=FILE
 
-`ours` is the compiled chunk of a run. `plain` is the same model, optimizer and batches without the
-rewriting of mnist_flax.cpu: a jitted step, called from a Python loop. `torch` is a program of your
-own, run as a process of its own while this one waits: `PYTHON PROGRAM throughput --arch=tutorial
---batch=100 --steps=60` prints {"peer": "torch 2.13.0", "ms_per_step": 61.2} as its last line. A
-round takes each of them once, and the rate of a plain matrix product. Figures are medians over the
-rounds, with the lowest and the highest; ratios are taken within a round.
+`ours` is the compiled chunk of a run, fed as in a run. `plain` is the same model, optimizer and
+batches without the rewriting of mnist_flax.cpu: a jitted step, called from a Python loop. `torch`
+is a program of your own, run as a process of its own while this one waits: `PYTHON PROGRAM
+throughput --arch=tutorial --batch=100 --steps=60` prints {"peer": "torch 2.13.0", "ms_per_step":
+61.2} as its last line. A round takes each of them once, and the rate of a plain matrix product.
+Figures are medians over the rounds, with the lowest and the highest; ratios are taken within a
+round.
 
 A step's FLOPs are counted from the jaxpr of the forward pass: two for each multiplication of a
 convolution or matrix product, those with padding included. The backward pass has twice as many,
@@ -18,7 +19,6 @@ rate of the matrix product, `share` the floor's part of the time taken.
 """
 
 import argparse
-import dataclasses
 import functools
 import importlib
 import math
@@ -32,19 +32,16 @@ import machine
 import optax
 from flax import linen as nn
 from jax.extend.core import Jaxpr, jaxprs_in_params
-from ml_collections import ConfigDict
 
-from mnist_flax import data
-from mnist_flax.core.optimizers import create_optimizer, create_schedule
+from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.state import PyTree, TrainState
-from mnist_flax.data.dataset import Dataset
+from mnist_flax.core.task import Variables
+from mnist_flax.data.augment import normalize
+from mnist_flax.data.sources import Feed, Source, batch_like
 from mnist_flax.errors import UserError
 from mnist_flax.keys import rng_key
-from mnist_flax.models import create_model
-from mnist_flax.tasks import programs
-from mnist_flax.tasks.classification import apply_train
-from mnist_flax.training.compilation import compile_programs, init_state, slow_layers
-from mnist_flax.training.timetable import Timetable
+from mnist_flax.training.compilation import compile_programs, init_state
+from mnist_flax.training.gather import Plan, gather
 
 RECIPES = sorted(path.stem for path in (machine.ROOT / "configs").glob("*.py"))
 PEER_ARCHS = ("lenet_augmented", "rmsprop", "tutorial")  # recipes that the PyTorch peer has, too
@@ -76,8 +73,8 @@ def main() -> int:
 
 
 def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    recipe = make_recipe(*load_recipe(name, arguments.data_dir))
-    train, batch_size = recipe.dataset.train, recipe.config.batch_size
+    plan = load_plan(name, arguments.data_dir)
+    dataset, batch_size = plan.dataset, plan.config.batch_size
     peer: dict[str, Any] = {}
 
     def torch_step(steps: int) -> float:
@@ -86,18 +83,18 @@ def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         peer.update(machine.parse_peer(machine.call(command), ("peer", "ms_per_step")))
         return peer["ms_per_step"] / 1000
 
-    steps = {"ours": our_step(recipe)}
+    steps = {"ours": our_step(plan)}
     if not arguments.ours_only:
-        steps["plain"] = plain_step(recipe)
+        steps["plain"] = plain_step(plan)
         if arguments.torch_peer and name in PEER_ARCHS:
             steps["torch"] = torch_step
     measures = {kind: functools.partial(step, arguments.steps) for kind, step in steps.items()}
     taken = machine.interleave({**measures, "product": machine.matrix_product()}, arguments.rounds)
-    images = jax.ShapeDtypeStruct((batch_size, *train.images.shape[1:]), "uint8")
-    forward, step = count_flops(recipe.model, recipe.new_state(), images)
+    images = batch_like(batch_size, plan.spec.image_shape).images
+    forward, step = count_flops(plan.task.model, plan.form.variables, images)
     return {
         "batch_size": batch_size,
-        "data": f"{len(train.labels):,} images of {recipe.dataset.name}",
+        "data": f"{len(dataset.train.labels):,} images of {dataset.name}",
         "forward_flops": forward,
         "step_flops": step,
         "product_flops_per_second": taken.pop("product"),
@@ -128,102 +125,135 @@ def _show(name: str, measured: dict[str, Any]) -> None:
     machine.print_table(head, rows)
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """A config, its data, and what training makes of them."""
-
-    config: ConfigDict
-    dataset: Dataset
-    model: nn.Module
-    optimizer: optax.GradientTransformation
-
-    def new_state(self) -> TrainState:
-        """Returns the state before the first step, in buffers of its own."""
-        shape, seed = self.dataset.train.images.shape[1:], self.config.seed
-        return init_state(self.model, self.optimizer, shape, seed)
-
-
-def load_recipe(name: str, data_dir: str | None) -> tuple[ConfigDict, Dataset]:
-    """Returns the config of configs/<name>.py and its data; the sample will do for a clock."""
+def load_plan(name: str, data_dir: str | None) -> Plan:
+    """Returns what a run of configs/<name>.py would be; the sample will do for a clock."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.data.data_dir = data_dir
-    return config, data.load(config.data)
+    return gather(config, print)
 
 
-def make_recipe(config: ConfigDict, dataset: Dataset) -> Recipe:
-    """Builds the model and the optimizer as training does."""
-    times = Timetable.from_config(config, programs.num_train_examples(config, dataset))
-    rate = create_schedule(config.schedule, config.optimizer.learning_rate, times.total_steps)
-    optimizer = create_optimizer(config.optimizer, rate, config.clip_by_global_norm)
-    return Recipe(config, dataset, create_model(config.model, len(dataset.class_names)), optimizer)
+def new_state(plan: Plan) -> TrainState:
+    """Returns the state before the first step, in buffers of its own."""
+    return init_state(plan.task, plan.form.window, plan.config.seed)
 
 
-def our_step(recipe: Recipe) -> Callable[[int], float]:
+class Announcements:
+    """Stands where a run has its writer, and keeps which layers are announced as slow."""
+
+    def __init__(self):
+        self.slow_layers: list[str] = []
+
+    def event(self, _step: int, event: str, message: str) -> None:
+        """Takes what the writer would say and write."""
+        if event == "slow_layer":
+            self.slow_layers.append(message.partition(": ")[2].rstrip("."))
+
+
+def our_step(plan: Plan, told: Announcements | None = None) -> Callable[[int], float]:
     """Returns run(count) -> seconds per step of the compiled chunk, as training runs it."""
-    config, model, dataset, state = recipe.config, recipe.model, recipe.dataset, recipe.new_state()
-    slow = slow_layers(model, state, dataset.train.images.shape[1:])
-    compiled = compile_programs(
-        config, model, recipe.optimizer, state, dataset, in_python=bool(slow)
-    )
-    order = compiled.epoch_order(0)
-    return machine.stopwatch(
-        lambda state, count: compiled.train_chunk(state, order, jnp.int32(count)), state
-    )
+    state = new_state(plan)
+    programs = compile_programs(plan, state, told or Announcements())
+
+    def advance(state: TrainState, feed: Feed, count: int) -> TrainState:
+        return programs.train_chunk(state, feed, jnp.int32(count))
+
+    return timed(plan.source, state, advance)
 
 
-def plain_step(recipe: Recipe) -> Callable[[int], float]:
+def plain_step(plan: Plan) -> Callable[[int], float]:
     """Returns run(count) -> seconds per step of plain Flax, called from a Python loop."""
-    step, arrays = jax.jit(make_plain_step(recipe), donate_argnums=0), device_data(recipe)
+    step = jax.jit(make_plain_step(plan), donate_argnums=0)
 
-    def advance(state: TrainState, count: int) -> TrainState:
+    def advance(state: TrainState, feed: Feed, count: int) -> TrainState:
         for _ in range(count):
-            state, _loss = step(state, *arrays)
+            state, _loss = step(state, feed)
         return state
 
-    return machine.stopwatch(advance, recipe.new_state())
+    return timed(plan.source, new_state(plan), advance)
 
 
-def device_data(recipe: Recipe) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the images, their labels and the order of the first epoch."""
-    config, train = recipe.config, recipe.dataset.train
-    num_examples = programs.num_train_examples(config, recipe.dataset)
-    order = jax.jit(programs.make_epoch_order(config, num_examples))(jnp.int32(0))
-    return *jax.device_put((train.images, train.labels)), order
+def timed(
+    source: Source,
+    state: TrainState,
+    advance: Callable[[TrainState, Feed, int], TrainState],
+    warm_up: int = 2,
+) -> Callable[[int], float]:
+    """Returns run(count) -> seconds per step, what feeds the steps included.
+
+    Args:
+      source: of the batches.
+      state: where the first step starts; each run goes on from the last one's end.
+      advance: (state, feed, count) -> the state `count` steps later; may donate the old one.
+      warm_up: how many steps are taken before anything is timed.
+    """
+
+    def run(state: TrainState, count: int) -> TrainState:
+        for feed, part in chunks(source, int(state.step), count):
+            state = advance(state, feed, part)
+        return state
+
+    return machine.stopwatch(run, state, warm_up)
 
 
-def make_plain_step(recipe: Recipe) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """Returns step(state, images, labels, order) -> state, loss: Flax as its guides have it."""
-    model, optimizer, seed = recipe.model, recipe.optimizer, recipe.config.seed
-    draw_batch = programs.make_draw_batch(recipe.config)
+def chunks(source: Source, step: int, count: int) -> Iterator[tuple[Feed, int]]:
+    """Cuts steps as a run does: a chunk lies in one epoch, and one feed serves it."""
+    end = step + count
+    while step < end:
+        left = source.steps_per_epoch - step % source.steps_per_epoch
+        part = min(end - step, left, source.most_steps)
+        yield source.feed(step, part), part
+        step += part
 
-    def step(
-        state: TrainState, images: jax.Array, labels: jax.Array, order: jax.Array
-    ) -> tuple[TrainState, jax.Array]:
-        batch = draw_batch(images, labels, order, state.step)
+
+def make_plain_step(plan: Plan) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """Returns step(state, feed) -> state, loss: Flax as its guides have it."""
+    model, draw, seed = plan.task.model, plan.source.draw, plan.config.seed
+    optimizer, _ = optimizer_of(plan.config, plan.spec.num_steps)
+
+    def step(state: TrainState, feed: Feed) -> tuple[TrainState, jax.Array]:
+        batch = draw(feed, state.step)
         key = rng_key(seed, "dropout", state.step)
 
-        def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
-            logits, stats = apply_train(model, params, state.batch_stats, batch.images, key)
+        def loss_fn(params: PyTree) -> tuple[jax.Array, Variables]:
+            variables = {**state.variables, "params": params}
+            logits, changed = apply_plain(model, variables, batch.images, key)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-            return losses.mean(), stats
+            return losses.mean(), changed
 
-        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (loss, changed), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return state.replace(
-            step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state
-        ), loss
+        variables = {**state.variables, **changed, "params": params}
+        return state.replace(step=state.step + 1, variables=variables, opt_state=opt_state), loss
 
     return step
 
 
+def apply_plain(
+    model: nn.Module, variables: Variables, images: jax.Array, key: jax.Array
+) -> tuple[jax.Array, Variables]:
+    """The model in training, nothing rewritten: logits [B, K], and {'batch_stats': …} if any."""
+    return model.apply(
+        variables,
+        normalize(images),
+        train=True,
+        rngs={"dropout": key},
+        mutable=["batch_stats"],
+    )
+
+
 def count_flops(
-    model: nn.Module, state: TrainState, images: jax.ShapeDtypeStruct
+    model: nn.Module, variables: Variables, images: jax.ShapeDtypeStruct
 ) -> tuple[int, int]:
-    """Returns the FLOPs of the products in a forward pass and in a whole training step."""
-    forward = functools.partial(apply_train, model)
-    key = rng_key(0, "dropout", 0)
-    traced = jax.make_jaxpr(forward)(state.params, state.batch_stats, images, key)
+    """Returns the FLOPs of the products in a forward pass and in a whole training step.
+
+    Args:
+      model: a linen module.
+      variables: arrays, or their shapes.
+      images: uint8 [B, H, W, C], likewise.
+    """
+    forward = functools.partial(apply_plain, model)
+    traced = jax.make_jaxpr(forward)(variables, images, rng_key(0, "dropout", 0))
     products = list(_products(traced.jaxpr))
     # The first product reads the images, which need no gradient.
     return sum(products), 3 * sum(products) - sum(products[:1])

@@ -14,19 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from conftest import ROOT, recipe
 from flax import linen as nn
 from ml_collections import ConfigDict
-from tiny import TinyNet
 
-from mnist_flax.core.state import TrainState, create_state
-from mnist_flax.data import load
-from mnist_flax.data.dataset import Dataset, Split
+from mnist_flax.core.chunk import make_train_chunk
 from mnist_flax.errors import UserError
 from mnist_flax.models import create_model
-from mnist_flax.tasks.programs import make_draw_batch, make_train_chunk
+from mnist_flax.tasks.networks import init_variables
+from mnist_flax.training.gather import gather
 
 BENCHMARKS = ROOT / "benchmarks"
 PEER = """
@@ -60,20 +57,20 @@ def times(on_path: None) -> ModuleType:
     return importlib.import_module("time_to_accuracy")
 
 
-def new_state(model: nn.Module, side: int = 28) -> TrainState:
-    return create_state(model, optax.sgd(0.1), (side, side, 1), seed=0)
+def variables_of(model: nn.Module, side: int = 28) -> dict[str, Any]:
+    """The shapes of its variables."""
+    return jax.eval_shape(lambda: init_variables(model, (side, side, 1), jax.random.key(0)))
 
 
 def test_flops_of_the_tutorial(throughput: ModuleType) -> None:
     model = create_model(recipe("tutorial").model, 10)
-    state = jax.eval_shape(lambda: new_state(model))
     images = jax.ShapeDtypeStruct((100, 28, 28, 1), "uint8")
     conv1, conv2 = 2 * 100 * 784 * 25 * 32, 2 * 100 * 196 * 800 * 64
     dense, logits = 2 * 100 * 3136 * 1024, 2 * 100 * 1024 * 10
     forward = conv1 + conv2 + dense + logits
     # Each product has two gradients as large as itself; the images' is not needed.
     expected = forward, 3 * forward - conv1
-    assert throughput.count_flops(model, state, images) == expected
+    assert throughput.count_flops(model, variables_of(model), images) == expected
 
 
 def test_flops_of_groups_strides_and_scans(throughput: ModuleType) -> None:
@@ -92,28 +89,50 @@ def test_flops_of_groups_strides_and_scans(throughput: ModuleType) -> None:
             )
             return cells()(x, None)[0]
 
-    state = jax.eval_shape(lambda: new_state(Net(), side=8))
-    forward, _ = throughput.count_flops(Net(), state, jax.ShapeDtypeStruct((5, 8, 8, 1), "uint8"))
+    images = jax.ShapeDtypeStruct((5, 8, 8, 1), "uint8")
+    forward, _ = throughput.count_flops(Net(), variables_of(Net(), side=8), images)
     # 4×4 places; 9 products of 1 channel, then of 2 of the 6; four times 6×6.
     assert forward == 2 * 5 * (16 * 9 * 6 + 16 * 9 * 2 * 6 + 4 * 6 * 6)
 
 
 def test_the_plain_step_is_the_same_step(throughput: ModuleType, tiny_config: ConfigDict) -> None:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (12, 8, 8, 1), np.uint8)
-    split = Split(images, np.arange(12, dtype=np.int32) % 10)
-    dataset = Dataset("noise", "noise", split, split, tuple("0123456789"), "", ())
-    recipe = throughput.Recipe(tiny_config, dataset, TinyNet(), optax.sgd(0.1))
-    state, arrays = recipe.new_state(), throughput.device_data(recipe)
-    plain = jax.jit(throughput.make_plain_step(recipe))
-    other, _ = plain(plain(state, *arrays)[0], *arrays)
-    draw_batch = make_draw_batch(tiny_config)
-    chunk = jax.jit(make_train_chunk(recipe.model, recipe.optimizer, tiny_config.seed, draw_batch))
-    ours = chunk(state, *arrays, jnp.int32(2))
+    tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.1})
+    plan = gather(tiny_config, print)
+    state, feed = throughput.new_state(plan), plan.source.feed(0, 2)
+    plain = jax.jit(throughput.make_plain_step(plan))
+    other, _ = plain(plain(state, feed)[0], feed)
+    chunk = jax.jit(make_train_chunk(plan.task, plan.source.draw, tiny_config.seed))
+    ours = chunk(state, feed, jnp.int32(2))
     assert (int(ours.step), int(other.step)) == (2, 2)
-    for name in ("params", "batch_stats"):
-        for a, b in zip(*(jax.tree.leaves(getattr(s, name)) for s in (ours, other)), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert jax.tree.structure(ours.variables) == jax.tree.structure(other.variables)
+    for a, b in zip(*(jax.tree.leaves(s.variables) for s in (ours, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_are_cut_where_a_run_cuts_them(
+    throughput: ModuleType, tiny_config: ConfigDict
+) -> None:
+    source = gather(tiny_config, print).source  # 17 steps an epoch
+    asked = []
+
+    def feed(step: int, count: int) -> str:
+        asked.append((step, count))
+        return f"for {count} from {step}"
+
+    fed = source._replace(feed=feed, most_steps=10)
+    cut = list(throughput.chunks(fed, 15, 22))
+    assert asked == [(15, 2), (17, 10), (27, 7), (34, 3)]
+    assert cut == [(f"for {count} from {step}", count) for step, count in asked]
+
+
+def test_slow_layers_are_named(throughput: ModuleType, tiny_config: ConfigDict) -> None:
+    tiny_config.model = ConfigDict({"name": "tiny:SlowNet"})
+    told = throughput.Announcements()
+    run = throughput.our_step(gather(tiny_config, print), told)
+    assert run(2) > 0
+    (layer,) = told.slow_layers
+    assert layer.startswith("convolution 3x3, 1 to 4 channels, in ")
+    assert not layer.endswith(".")
 
 
 def test_the_peers_last_line(machine: ModuleType) -> None:
@@ -255,9 +274,7 @@ def test_the_loops_overhead_is_of_the_same_steps(
     on_path: None, digits: Path, tiny_config: ConfigDict
 ) -> None:
     overhead = importlib.import_module("overhead")
-    throughput = importlib.import_module("throughput")
-    recipe = throughput.make_recipe(tiny_config, load(tiny_config.data))
-    taken = overhead._measure(recipe, argparse.Namespace(steps=17, rounds=2))
+    taken = overhead._measure(gather(tiny_config, print), argparse.Namespace(steps=17, rounds=2))
     assert len(taken["bare"]) == len(taken["loop"]) == 2
     assert min(taken["bare"]) > 0
     # 34 steps each to warm up and in two rounds, on one state: the loop's rows and saves besides.
