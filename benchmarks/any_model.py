@@ -24,12 +24,13 @@ import machine
 import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
-from throughput import Announcements, make_plain_step, new_state, our_step, plain_step, timed
+from throughput import make_plain_step, our_step, plain_step, timed
 
 from mnist_flax.config import default_config
 from mnist_flax.core.state import TrainState
 from mnist_flax.data.idx import write_idx
 from mnist_flax.data.sources import Feed
+from mnist_flax.training.compilation import init_state, slow_layers
 from mnist_flax.training.gather import Plan, gather
 
 BATCH_SIZE = 64
@@ -207,8 +208,7 @@ def plan_of(name: str, data_dir: str) -> Plan:
 
 def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the seconds per step of each way, round by round, and what is named as slow."""
-    told = Announcements()
-    steps = {"ours": our_step(plan, told), "plain": plain_step(plan), "trapped": trapped_step(plan)}
+    steps = {"ours": our_step(plan), "plain": plain_step(plan), "trapped": trapped_step(plan)}
     counts = {"trapped": arguments.trap_steps}
     measures = {
         way: functools.partial(step, counts.get(way, arguments.steps))
@@ -218,7 +218,7 @@ def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "product_flops_per_second": taken.pop("product"),
         "seconds_per_step": taken,
-        "named": told.slow_layers,
+        "named": slow_layers(plan),
     }
 
 
@@ -230,7 +230,7 @@ def trapped_step(plan: Plan) -> Callable[[int], float]:
     def loop(state: TrainState, feed: Feed, count: int) -> TrainState:
         return jax.lax.fori_loop(0, count, lambda _, state: step(state, feed)[0], state)
 
-    return timed(plan.source, new_state(plan), loop, warm_up=1)
+    return timed(plan.source, init_state(plan), loop, warm_up=1)
 
 
 def _show(models: dict[str, dict[str, Any]]) -> None:

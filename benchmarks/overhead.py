@@ -26,13 +26,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import machine
-from throughput import RECIPES, Announcements, chunks, load_plan, new_state
+from throughput import RECIPES, chunks, load_plan
 
 from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
-from mnist_flax.training.compilation import Programs, compile_programs
+from mnist_flax.training.compilation import Programs, compile_programs, init_state
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.loop import Run, run_loop
 from mnist_flax.training.standing import Standing
@@ -72,8 +72,8 @@ def main() -> int:
 
 
 def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[float]]:
-    state = new_state(plan)
-    programs = compile_programs(plan, state, Announcements())
+    state = init_state(plan)
+    programs = compile_programs(plan, state)
 
     def bare() -> float:
         nonlocal state

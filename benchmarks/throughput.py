@@ -132,27 +132,10 @@ def load_plan(name: str, data_dir: str | None) -> Plan:
     return gather(config, print)
 
 
-def new_state(plan: Plan) -> TrainState:
-    """Returns the state before the first step, in buffers of its own."""
-    return init_state(plan.task, plan.form.window, plan.config.seed)
-
-
-class Announcements:
-    """Stands where a run has its writer, and keeps which layers are announced as slow."""
-
-    def __init__(self):
-        self.slow_layers: list[str] = []
-
-    def event(self, _step: int, event: str, message: str) -> None:
-        """Takes what the writer would say and write."""
-        if event == "slow_layer":
-            self.slow_layers.append(message.partition(": ")[2].rstrip("."))
-
-
-def our_step(plan: Plan, told: Announcements | None = None) -> Callable[[int], float]:
+def our_step(plan: Plan) -> Callable[[int], float]:
     """Returns run(count) -> seconds per step of the compiled chunk, as training runs it."""
-    state = new_state(plan)
-    programs = compile_programs(plan, state, told or Announcements())
+    state = init_state(plan)
+    programs = compile_programs(plan, state)
 
     def advance(state: TrainState, feed: Feed, count: int) -> TrainState:
         return programs.train_chunk(state, feed, jnp.int32(count))
@@ -169,7 +152,7 @@ def plain_step(plan: Plan) -> Callable[[int], float]:
             state, _loss = step(state, feed)
         return state
 
-    return timed(plan.source, new_state(plan), advance)
+    return timed(plan.source, init_state(plan), advance)
 
 
 def timed(

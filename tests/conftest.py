@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from idx_files import write_idx
 from ml_collections import ConfigDict
+
+from mnist_flax.data.idx import write_idx
 
 # LLVM would spend a third to a half of a launch's processor time on optimizing programs that run
 # for a few steps. `XLA_FLAGS= python -m pytest` tests with its optimizations.

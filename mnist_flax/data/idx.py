@@ -1,4 +1,4 @@
-"""IDX files, the format that MNIST is published in: bytes to arrays. Never downloads.
+"""IDX files, the format that MNIST is published in: bytes to arrays and back. Never downloads.
 
 The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension
 as four bytes (big endian), then the elements, the last dimension running fastest.
@@ -154,3 +154,17 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
         promised = f"its header promises {list(shape)}, more than {LARGEST:,} bytes"
         raise UserError(f"{path}: {promised}. {_AGAIN}")
     return shape
+
+
+def write_idx(path: str | Path, array: np.ndarray) -> None:
+    """Writes a uint8 array as an IDX file, gzipped when the name ends in .gz.
+
+    Equal arrays give equal bytes. Raises ValueError for another dtype or no dimension.
+    """
+    if array.dtype != np.uint8 or array.ndim == 0:
+        raise ValueError(f"an IDX file takes uint8 [N, ...], got {array.dtype} {array.shape}")
+    header = struct.pack(f">2xBB{array.ndim}I", 8, array.ndim, *array.shape)
+    data = header + array.tobytes()
+    path = Path(path)
+    # mtime=0: a time stamp would give the same array another checksum each time.
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

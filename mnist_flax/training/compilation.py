@@ -1,6 +1,7 @@
 """A run's compiled programs: the one visible place of jit."""
 
 import concurrent.futures
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -22,10 +23,9 @@ from mnist_flax.core.chunk import (
 )
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.sums import Sums
-from mnist_flax.core.task import Task, Variables
+from mnist_flax.core.task import Variables
 from mnist_flax.data.sources import Feed, batch_like
 from mnist_flax.keys import rng_key
-from mnist_flax.show.writer import Writer
 from mnist_flax.training.gather import Plan
 
 
@@ -41,6 +41,7 @@ class Programs:
       eval_batch: (variables, feed, index) -> sums and outputs of the index-th batch of the
         evaluation's source.
       all_finite: (state) -> whether no variable and no open sum is NaN or infinite.
+      slow_layers: those for whose sake the steps of a chunk are called from Python, one by one.
       seconds: how long compilation took.
     """
 
@@ -48,41 +49,38 @@ class Programs:
     last_batch: Callable[[TrainState, Feed], LastBatch]
     eval_batch: Callable[[Variables, Feed, jax.Array], tuple[Sums, dict[str, Any]]]
     all_finite: Callable[[TrainState], jax.Array]
+    slow_layers: tuple[str, ...]
     seconds: float
 
 
-def init_state(task: Task, sums: Sums, seed: int) -> TrainState:
-    """Runs `create_state` as one program.
+def init_state(plan: Plan) -> TrainState:
+    """Returns the state before the first step: `create_state` as one program.
 
     On a CPU LLVM's optimizations are left out: they would take 2 to 5 seconds of a run's start for
     a program that runs once, in milliseconds, and gives the same bits without them.
     """
-    lowered = jax.jit(lambda: create_state(task, sums, seed)).lower()
+    start = functools.partial(create_state, plan.task, plan.form.window, plan.config.seed)
+    lowered = jax.jit(start).lower()
     options: dict[str, str | bool] = {}
     if jax.default_backend() == "cpu":
         options["xla_backend_optimization_level"] = "0"
     return cast(TrainState, lowered.compile(compiler_options=options)())
 
 
-def compile_programs(plan: Plan, state: TrainState, writer: Writer) -> Programs:
-    """Compiles what the loop calls; announces layers for whose sake steps are called from Python.
+def compile_programs(plan: Plan, state: TrainState) -> Programs:
+    """Compiles what the loop calls.
 
     Args:
       plan: its task and sources.
       state: for its shapes and its step.
-      writer: of the run's events.
     """
-    step = int(state.step)
-    slow = _slow_layers(plan)
-    for layer in slow:
-        message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
-        writer.event(step, "slow_layer", message)
+    slow = slow_layers(plan)
     task, source, seed = plan.task, plan.source, plan.config.seed
     eval_fn = make_eval_batch(task, plan.eval_source.draw)
     started, zero = time.perf_counter(), jnp.int32(0)
     # Side by side: XLA leaves Python's lock to others meanwhile.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(source.feed, step, 1)  # compiles what orders an epoch
+        first = pool.submit(source.feed, int(state.step), 1)  # compiles what orders an epoch
         eval_feed = plan.eval_source.feed(0, 1)
         evaluation = jax.jit(eval_fn).lower(state.variables, eval_feed, zero)
         eval_batch = pool.submit(evaluation.compile)
@@ -104,11 +102,12 @@ def compile_programs(plan: Plan, state: TrainState, writer: Writer) -> Programs:
         last_batch=jax.jit(make_last_batch(task, source.draw, seed)),
         eval_batch=eval_batch.result(),
         all_finite=is_finite.result(),
+        slow_layers=tuple(slow),
         seconds=time.perf_counter() - started,
     )
 
 
-def _slow_layers(plan: Plan) -> list[str]:
+def slow_layers(plan: Plan) -> list[str]:
     """Returns the convolutions that cpu/ cannot make fast inside a loop on CPU, a line each.
 
     With one of them, a step called from Python is up to 100 times faster than one in a loop: XLA

@@ -61,8 +61,8 @@ def run_loop(run: Run, at: Standing, state: TrainState) -> TrainState:
         state = _run_chunk(run, at, state)
     done = at.evaluation is not None and at.step >= times.total_steps
     event = "finished" if done else "stopped"
-    run.writer.event(at.step, event, f"{event.capitalize()} at step {at.step:,}, which is saved.")
     _observe(run, at, state, "ended", {})
+    run.writer.event(at.step, event, f"{event.capitalize()} at step {at.step:,}, which is saved.")
     for note in run.plan.dataset.notes:
         run.console.say(note)
     return state

@@ -59,7 +59,7 @@ def opened(
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
         restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)
-        saved, state = restored or (None, init_state(task, plan.form.window, config.seed))
+        saved, state = restored or (None, init_state(plan))
         taken = ""
         if init_from and saved is None:
             state, taken = finetune.init_from(state, *init_from)

@@ -54,7 +54,10 @@ def train(
         if plan.task.model is not None:
             columns = shutil.get_terminal_size((100, 24)).columns
             console.say(summary(plan.task.model, plan.spec.image_shape, columns))
-        programs = compile_programs(plan, at_hand.state, at_hand.writer)
+        programs = compile_programs(plan, at_hand.state)
+        for layer in programs.slow_layers:
+            message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
+            at_hand.writer.event(at_hand.standing.step, "slow_layer", message)
         console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
         run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, should_stop)
         return run_loop(run, at_hand.standing, at_hand.state)

@@ -98,7 +98,7 @@ def test_flops_of_groups_strides_and_scans(throughput: ModuleType) -> None:
 def test_the_plain_step_is_the_same_step(throughput: ModuleType, tiny_config: ConfigDict) -> None:
     tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.1})
     plan = gather(tiny_config, print)
-    state, feed = throughput.new_state(plan), plan.source.feed(0, 2)
+    state, feed = throughput.init_state(plan), plan.source.feed(0, 2)
     plain = jax.jit(throughput.make_plain_step(plan))
     other, _ = plain(plain(state, feed)[0], feed)
     chunk = jax.jit(make_train_chunk(plan.task, plan.source.draw, tiny_config.seed))
@@ -123,16 +123,6 @@ def test_steps_are_cut_where_a_run_cuts_them(
     cut = list(throughput.chunks(fed, 15, 22))
     assert asked == [(15, 2), (17, 10), (27, 7), (34, 3)]
     assert cut == [(f"for {count} from {step}", count) for step, count in asked]
-
-
-def test_slow_layers_are_named(throughput: ModuleType, tiny_config: ConfigDict) -> None:
-    tiny_config.model = ConfigDict({"name": "tiny:SlowNet"})
-    told = throughput.Announcements()
-    run = throughput.our_step(gather(tiny_config, print), told)
-    assert run(2) > 0
-    (layer,) = told.slow_layers
-    assert layer.startswith("convolution 3x3, 1 to 4 channels, in ")
-    assert not layer.endswith(".")
 
 
 def test_the_peers_last_line(machine: ModuleType) -> None:

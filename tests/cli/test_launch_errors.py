@@ -9,8 +9,8 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from conftest import ROOT, TESTS
-from idx_files import write_idx
 
+from mnist_flax.data.idx import write_idx
 from mnist_flax.workdir.lock import locked
 
 Launch = Callable[..., CompletedProcess[str]]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from idx_files import write_idx
 
 from mnist_flax.data import idx
+from mnist_flax.data.idx import write_idx
 from mnist_flax.errors import UserError
 
 TWO = bytes.fromhex("00000803 00000002 00000002 00000003") + bytes(range(12))

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from idx_files import write_idx
 
 from mnist_flax import data
 from mnist_flax.data import download, folder, idx
+from mnist_flax.data.idx import write_idx
 from mnist_flax.errors import UsageError, UserError
 
 

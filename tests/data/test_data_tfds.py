@@ -13,12 +13,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from idx_files import write_idx
 
 from mnist_flax import data
 from mnist_flax.data import download, folder, idx, tfds_source
 from mnist_flax.data.dataset import make_dataset
 from mnist_flax.data.download import Remote, Unavailable
+from mnist_flax.data.idx import write_idx
 from mnist_flax.data.tfds_source import known_remotes, prepare, read_prepared
 from mnist_flax.errors import UsageError, UserError
 

@@ -8,13 +8,12 @@ import numpy as np
 import optax
 import pytest
 from conftest import events, rows
-from idx_files import write_idx
 from made import state_of
 from ml_collections import ConfigDict
 from tiny import TinyNet
 
 from mnist_flax.data import load
-from mnist_flax.data.idx import read_idx
+from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.data.sources import order_of
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.keys import rng_key
