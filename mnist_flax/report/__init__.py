@@ -2,41 +2,41 @@
 
 Each part of the page has its module:
 
-    history.py     rows -> curves and events
-    scores.py      saved predictions -> figures, by scikit-learn and SciPy
-    comparison.py  this run beside others
-    saliency.py    pure JAX: the pixels that an answer hangs on
-    plots.py       arrays -> matplotlib figures
-    pictures.py    images -> pictures of mistakes, samples, filters, feature maps
+    metrics.py     what the task measures: names, numbers, axes
+    history.py     rows -> what curves and events show; figures.py draws the curves
+    pictures.py    images -> pictures of samples, filters, feature maps
     about.py       warnings, conditions, config; repeat.py has the command that repeats the run
+    classes.py     what there is only where classes are predicted:
+    scores.py        saved predictions -> figures, by scikit-learn and SciPy
+    mistakes.py      the most confident ones, as pictures
+    saliency.py      pure JAX: the pixels that an answer hangs on
+    comparison.py    this run beside others
+    plots.py       arrays -> matplotlib figures
     page.py        all of it -> page.html, filled in
 """
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mnist_flax.data.augment import check_augment
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.errors import UserError
-from mnist_flax.models import summary
-from mnist_flax.report import pictures, plots
+from mnist_flax.report import metrics, pictures
 from mnist_flax.report.about import about
-from mnist_flax.report.comparison import compare
-from mnist_flax.report.history import History, points, read_history
+from mnist_flax.report.classes import Classes, look_at_classes
+from mnist_flax.report.comparison import compare, refuse_without_classes
+from mnist_flax.report.figures import curves
+from mnist_flax.report.history import read_history
 from mnist_flax.report.page import Picture, render
 from mnist_flax.report.repeat import Recipe
-from mnist_flax.report.scores import Predictions, read_predictions, score
-from mnist_flax.use.calibration import calibration
-from mnist_flax.use.prediction import predict_split
+from mnist_flax.report.scores import read_predictions
+from mnist_flax.use.evaluation import evaluate_restored
+from mnist_flax.use.prediction import is_classification, predict_split
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import write_atomic
 
 PREDICTIONS = "predictions.npz"
-_CONFUSIONS = 8  # that are listed
+Other = tuple[Path, Restored, Split]
 
 
 def write_report(
@@ -44,7 +44,7 @@ def write_report(
     restored: Restored,
     dataset: Dataset,
     *,
-    others: Iterable[tuple[Path, Restored, Split]] = (),
+    others: Iterable[Other] = (),
     recipe: Recipe | None = None,
 ) -> Path:
     """Writes workdir/report/: index.html, its pictures as files, and predictions.npz.
@@ -61,41 +61,51 @@ def write_report(
       The path of index.html.
 
     Raises:
-      UserError: metrics.jsonl is damaged, another run was evaluated on other images, or the folder
-        cannot be written. An index.html that was there stays as it was.
+      UserError: metrics.jsonl is damaged, another run was evaluated on other images, there is one
+        and a network predicts no classes, or the folder cannot be written. An index.html that was
+        there stays as it was.
     """
-    history = read_history(workdir)
     check_augment(restored.config.augment, restored.image_shape)
+    evaluation = evaluate_restored(restored, dataset.eval)
+    columns = metrics.columns(restored, evaluation)
+    history = read_history(workdir, columns)
     folder = _folder(workdir)
-    predict_split(restored, dataset.eval, folder / PREDICTIONS)
-    predictions = read_predictions(folder / PREDICTIONS)
-    right = predictions.classes == predictions.labels
-    compared = [compare(right, dataset.eval, *other) for other in others]
-    figures = _figures(predictions, history, restored.class_names)
-    mistakes = pictures.mistakes(restored, dataset.eval, predictions)
-    filters = pictures.filters(restored)
-    features, feature_notes = pictures.features(restored, dataset.eval)
-    samples, samples_text = pictures.samples(restored, dataset.train)
+    outputs = predict_split(restored, dataset.eval, folder / PREDICTIONS)
+    classes = _classes(restored, dataset.eval, folder / PREDICTIONS, others)
+    shown = curves(history, restored, columns)
+    layers = pictures.layers(restored, dataset.eval)
+    samples, samples_text = pictures.samples(restored, dataset.train, by_class=classes is not None)
     page = render(
         **about(workdir, restored, dataset, history, recipe),
-        **figures,
-        right=int(right.sum()),
-        images=len(right),
+        images=len(dataset.eval.labels),
+        metrics=metrics.values(restored.task, evaluation.means),
+        has_best=restored.task.best in columns["eval"],
+        outputs=list(outputs),
         class_names=restored.class_names,
-        compared=compared,
-        mistakes=mistakes,
-        filters=filters,
-        features=features,
-        feature_notes=feature_notes,
+        curves=shown,
+        classes=classes,
+        layers=layers,
         samples=samples,
         samples_text=samples_text,
-        summary=summary(restored.model, restored.image_shape),
     )
-    shown = [*figures["curves"], figures["confusion"], figures["reliability"]]
-    shown += [mistake.picture for mistake in mistakes]
-    shown += [picture for _, picture in (filters, *features, *samples) if picture is not None]
-    _write(folder, page, shown)
+    made = [*shown.pictures, *(picture for _, picture in samples)]
+    for part in (classes, layers):
+        made += part.pictures() if part is not None else []
+    _write(folder, page, made)
     return folder / "index.html"
+
+
+def _classes(
+    restored: Restored, split: Split, saved: Path, others: Iterable[Other]
+) -> Classes | None:
+    """Returns what there is to show of classes, from the saved predictions; None of other tasks."""
+    if not is_classification(restored):
+        for workdir, *_ in others:
+            refuse_without_classes(workdir, restored)
+        return None
+    predictions = read_predictions(saved)
+    compared = [compare(predictions.right, split, *other) for other in others]
+    return look_at_classes(restored, split, predictions, compared)
 
 
 def _folder(workdir: Path) -> Path:
@@ -109,70 +119,9 @@ def _folder(workdir: Path) -> Path:
     return folder
 
 
-def _figures(predictions: Predictions, history: History, names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the figures that are computed from the predictions and rows, drawn and as numbers."""
-    scores = score(predictions)
-    measured = calibration(predictions.probabilities, predictions.labels)
-    return {
-        "scores": scores,
-        "calibration": measured,
-        "confusions": _confusions(scores.confusion, names),
-        "curves": _curves(history),
-        "confusion": _drawn(
-            "confusion",
-            lambda: plots.confusion(scores.confusion, names),
-            "Confusion matrix: how many images of each label were taken for each class",
-        ),
-        "reliability": _drawn(
-            "reliability",
-            lambda: plots.reliability(measured),
-            "Reliability diagram: the share of right predictions over their confidence",
-        ),
-    }
-
-
-def _confusions(matrix: np.ndarray, names: tuple[str, ...]) -> list[tuple[str, str, int]]:
-    """Returns label, predicted class and count of the most frequent confusions."""
-    wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
-    pairs = np.transpose(np.unravel_index(order, wrong.shape))
-    return [(names[i], names[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
-
-
-def _curves(history: History) -> list[Picture]:
-    if not history.train:
-        return []
-    train = {"train": history.train}
-    # 0 says that all steps up to a row were an earlier process's.
-    timed = {"train": [row for row in history.train if row["steps_per_second"]]}
-    both = train | ({"eval": history.eval} if history.eval else {})
-    made = []
-    for name, field, ylabel, yscale, split in (
-        ("loss", "loss", "loss, nats", "log", both),
-        ("accuracy", "accuracy", "accuracy", "accuracy", both),
-        ("learning-rate", "learning_rate", "learning rate", "linear", train),
-        ("speed", "steps_per_second", "steps per second", "linear", timed),
-    ):
-        lines = {kind: points(rows, field) for kind, rows in split.items()}
-        draw = functools.partial(
-            plots.curves, lines, ylabel, resumes=history.resumes, yscale=yscale
-        )
-        made.append(_drawn(name, draw, f"{ylabel.capitalize()} over the steps of the run"))
-    return made
-
-
-def _drawn(name: str, draw: Callable[[], plots.Figure], alt: str) -> Picture:
-    """Draws a figure for a light and for a dark page."""
-    drawn = {}
-    for theme in ("light", "dark"):
-        with plots.theme(theme):
-            drawn[theme] = plots.png(draw())
-    return Picture(name, drawn["light"], alt, drawn["dark"])
-
-
-def _write(folder: Path, page: str, shown: list[Picture]) -> None:
+def _write(folder: Path, page: str, made: list[Picture]) -> None:
     """Writes the pictures, then the page; removes what an earlier report had more of."""
-    files = {name: png for picture in shown for name, png in picture.files().items()}
+    files = {name: png for picture in made for name, png in picture.files().items()}
     for name, png in files.items():
         write_atomic(folder / name, png)
     write_atomic(folder / "index.html", page)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from mnist_flax.data.dataset import Split
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UsageError, UserError
 from mnist_flax.report.scores import McNemar, mcnemar
-from mnist_flax.use.prediction import predict
+from mnist_flax.use.prediction import is_classification, predict
 from mnist_flax.use.restore import Restored
 
 
@@ -35,8 +35,9 @@ def compare(
       other_split: that its own config names.
 
     Raises:
-      UserError: these are other images, or in another order.
+      UserError: it predicts no classes; these are other images, or in another order.
     """
+    refuse_without_classes(workdir, other)
     data = other.config.data
     same = np.array_equal(split.labels, other_split.labels)
     if not (same and np.array_equal(split.images, other_split.images)):
@@ -49,3 +50,18 @@ def compare(
     return Compared(
         workdir, int(other.state.step), float(other_right.mean()), mcnemar(right, other_right)
     )
+
+
+def refuse_without_classes(workdir: Path, restored: Restored) -> None:
+    """Raises UsageError for a network, of two that are to be compared, that predicts no classes.
+
+    Args:
+      workdir: the other run's.
+      restored: either's network.
+    """
+    if not is_classification(restored):
+        name = restored.config.task.name
+        raise UsageError(
+            f"--compare={workdir}: tells on which images two runs name the right class; the task "
+            f"{name!r} predicts no classes. Leave it out."
+        )

@@ -1,5 +1,6 @@
 """A run's rows -> what its curves and its list of events show."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,12 @@ class History:
     warnings: list[Row]
 
 
-def read_history(workdir: Path) -> History:
+def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> History:
     """Sorts the rows of metrics.jsonl.
+
+    Args:
+      workdir: of the run.
+      columns: what each row of 'train' and of 'eval' must hold, numbers.
 
     Raises:
       UserError: a row is damaged.
@@ -49,8 +54,8 @@ def read_history(workdir: Path) -> History:
     events = [row for row in told if row["event"] not in _OF_FIGURES]
     latest = {row["event"]: row for row in events if row["event"] in _WARNINGS}
     return History(
-        train=_of_split(rows, "train", workdir),
-        eval=_of_split(rows, "eval", workdir),
+        train=_of_split(rows, "train", columns, workdir),
+        eval=_of_split(rows, "eval", columns, workdir),
         events=events,
         left_out=len(told) - len(events),
         resumes=[row["step"] for row in events if row["event"] == "resumed"],
@@ -63,20 +68,16 @@ def points(rows: list[Row], field: str) -> Points:
     return [row["step"] for row in rows], [row[field] for row in rows]
 
 
-_NEEDED = {
-    "train": ("loss", "accuracy", "learning_rate", "steps_per_second"),
-    "eval": ("loss", "accuracy"),
-}
-
-
-def _of_split(rows: list[Row], split: str, workdir: Path) -> list[Row]:
+def _of_split(
+    rows: list[Row], split: str, columns: Mapping[str, Sequence[str]], workdir: Path
+) -> list[Row]:
     chosen = [row for row in rows if row.get("split") == split]
     for row in chosen:
-        _require(row, _NEEDED[split], (int, float), workdir)
+        _require(row, columns.get(split, ()), (int, float), workdir)
     return chosen
 
 
-def _require(row: Row, fields: tuple[str, ...], kind: Any, workdir: Path) -> None:
+def _require(row: Row, fields: Sequence[str], kind: Any, workdir: Path) -> None:
     for field in fields:
         if not isinstance(row.get(field), kind):
             raise UserError(

@@ -1,4 +1,4 @@
-"""The report's pictures of images: mistakes, samples, filters and feature maps."""
+"""The report's pictures of images: samples, filters and feature maps."""
 
 import functools
 from collections.abc import Sequence
@@ -7,102 +7,126 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from mnist_flax.data.augment import EXTENDED_PARTS, create_augment, extend
 from mnist_flax.data.dataset import Split
 from mnist_flax.keys import rng_key
+from mnist_flax.models import summary
 from mnist_flax.report import plots
 from mnist_flax.report.page import Picture
-from mnist_flax.report.saliency import saliency
-from mnist_flax.report.scores import Predictions
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.filters import first_filters
 from mnist_flax.use.restore import Restored
 
-MISTAKES = 24
 CLASSES = 10  # of more classes, so many have samples
 DIGITS = 5  # images whose feature maps are shown
 MAPS = 16  # of one layer
 LAYERS = 24
 _SAMPLES = 5  # in a row
+_ROWS = 2  # of samples that are not sorted by class
 _LARGEST = 224  # pixels a side; a larger image is shown smaller
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """An image that the network is wrong on; `index` is its place in the split."""
+class Layers:
+    """What there is to see in a linen module.
 
-    index: int
-    label: str
-    predicted: str
-    probability: float
-    picture: Picture
+    Attributes:
+      summary: the table of its layers.
+      filters: those of its first convolution; None if it has none.
+      filters_text: what they are, or why there are none.
+      maps: what each layer makes of a few images, with a title.
+      notes: what of it is not shown.
+    """
 
+    summary: str
+    filters: Picture | None
+    filters_text: str
+    maps: list[tuple[str, Picture]]
+    notes: list[str]
 
-def mistakes(restored: Restored, split: Split, predictions: Predictions) -> list[Mistake]:
-    """Returns the most confident mistakes, each beside its saliency map."""
-    wrong = np.flatnonzero(predictions.classes != predictions.labels)
-    confidence = predictions.probabilities.max(-1)
-    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    if not len(chosen):
-        return []
-    look = jax.jit(functools.partial(saliency, restored.model))
-    maps = look(restored.state, split.images[chosen], predictions.classes[chosen])
-    made = []
-    for place, (index, heat) in enumerate(zip(chosen, np.asarray(maps), strict=True), start=1):
-        label = restored.class_names[predictions.labels[index]]
-        predicted = restored.class_names[predictions.classes[index]]
-        tiles = [plots.photo(split.images[index]), plots.heat(heat)]
-        alt = f"Image {index} of class {label}, taken for {predicted}; and its saliency map"
-        picture = _sheet(f"mistake-{place:02}", tiles, 2, alt, _side(split.images))
-        made.append(Mistake(int(index), label, predicted, float(confidence[index]), picture))
-    return made
+    def pictures(self) -> list[Picture]:
+        """Returns all its pictures."""
+        filters = [] if self.filters is None else [self.filters]
+        return filters + [picture for _, picture in self.maps]
 
 
-def samples(restored: Restored, split: Split) -> tuple[list[tuple[str, Picture]], str]:
-    """Returns for each class its first images, below them versions of the first; and what they are.
+def samples(
+    restored: Restored, split: Split, *, by_class: bool
+) -> tuple[list[tuple[str, Picture]], str]:
+    """Returns the first images, below them versions of the very first; and what they are.
 
     The versions are the parts of the extended set, if the config has it, and five draws of the
     config's augmentations, if it has any.
+
+    Args:
+      restored: its config says what training sees.
+      split: of training.
+      by_class: whether each class has its own.
     """
-    versions, text = [], f"The first {_SAMPLES} images of each class, as they are"
-    if len(restored.class_names) > CLASSES:
-        text = f"Of the first {CLASSES} classes the first {_SAMPLES} images, as they are"
-    firsts = [np.flatnonzero(split.labels == k)[:_SAMPLES] for k in range(_shown(restored))]
-    some = [places for places in firsts if len(places)]
-    images = jnp.asarray(split.images[[places[0] for places in some]])
-    if restored.config.data.extended:
+    if by_class:
+        text = f"The first {_SAMPLES} images of each class, as they are"
+        if len(restored.class_names) > CLASSES:
+            text = f"Of the first {CLASSES} classes the first {_SAMPLES} images, as they are"
+        shown = range(min(CLASSES, len(restored.class_names)))
+        groups = {
+            restored.class_names[k]: (k, np.flatnonzero(split.labels == k)[:_SAMPLES])
+            for k in shown
+        }
+        some = {name: (k, places) for name, (k, places) in groups.items() if len(places)}
+    else:
+        places = np.arange(min(_ROWS * _SAMPLES, len(split.labels)))
+        text = f"The first {len(places)} training images, as they are"
+        some = {"": (0, places)}
+    firsts = jnp.asarray(split.images[[places[0] for _, places in some.values()]])
+    versions, told = _versions(restored, firsts)
+    made = []
+    for row, (name, (number, places)) in enumerate(some.items()):
+        tiles = [plots.photo(split.images[place]) for place in places]
+        blank = np.zeros((*split.images.shape[1:3], 4), np.uint8)
+        tiles += [blank] * (-len(places) % _SAMPLES if versions else 0)
+        tiles += [plots.photo(np.asarray(version[row])) for version in versions]
+        alt = "Training images" + (f" of class {name}" if by_class else "")
+        alt += ", and versions of the first" * bool(versions)
+        made.append((name, sheet(f"sample-{number}", tiles, _SAMPLES, alt, side(split.images))))
+    return made, f"{text}{told}."
+
+
+def _versions(restored: Restored, images: jax.Array) -> tuple[list[jax.Array], str]:
+    """Returns what training makes of images uint8 [B, H, W, C], each [B, H, W, C]; and in words."""
+    config, versions, text = restored.config, [], ""
+    if config.data.extended:
         parts = range(1, EXTENDED_PARTS)
         versions += [extend(images, jnp.full(len(images), part)) for part in parts]
         text += "; below them the other parts of the extended set: the first image shifted by a "
         text += "pixel down, up, right and left, and flipped"
-    if restored.config.augment.order:
-        augment = jax.jit(create_augment(restored.config.augment))
-        keys = [rng_key(restored.config.seed, "augment", step) for step in range(_SAMPLES)]
+    if config.augment.order:
+        augment = jax.jit(create_augment(config.augment))
+        keys = [rng_key(config.seed, "augment", step) for step in range(_SAMPLES)]
         versions += [augment(key, images) for key in keys]
-        text += f"; in the last row five draws of {', '.join(restored.config.augment.order)} on "
+        text += f"; in the last row five draws of {', '.join(config.augment.order)} on "
         text += "the first image, which training draws anew for each image and step"
     if not versions:
         text += ". This run trains on them as they are: its config names no augmentation"
-    made = []
-    for place, raw in enumerate(some):
-        label = int(split.labels[raw[0]])
-        name = restored.class_names[label]
-        tiles = [plots.photo(split.images[index]) for index in raw]
-        blank = np.zeros((*split.images.shape[1:3], 4), np.uint8)
-        tiles += [blank] * (_SAMPLES - len(raw) if versions else 0)
-        tiles += [plots.photo(np.asarray(version[place])) for version in versions]
-        alt = f"Training images of class {name}" + (", and versions of the first" * bool(versions))
-        sheet = _sheet(f"sample-{label}", tiles, _SAMPLES, alt, _side(split.images))
-        made.append((name, sheet))
-    return made, text + "."
+    return versions, text
 
 
-def filters(restored: Restored) -> tuple[str, Picture | None]:
-    """Returns what the first filters are, or why there are none; and they, or None."""
-    found = first_filters(restored.model, restored.state, restored.image_shape)
+def layers(restored: Restored, split: Split) -> Layers | None:
+    """Looks into the task's linen module, with images of a split; None where it names none."""
+    model = restored.task.model
+    if model is None:
+        return None
+    filters, filters_text = _filters(restored, model)
+    maps, notes = _feature_maps(restored, model, split)
+    return Layers(summary(model, restored.image_shape), filters, filters_text, maps, notes)
+
+
+def _filters(restored: Restored, model: nn.Module) -> tuple[Picture | None, str]:
+    """Returns the first filters, or None; and what they are, or why there are none."""
+    found = first_filters(model, restored.state.variables, restored.image_shape)
     if found is None:
-        return "No layer is a convolution of the images: there are no filters to show.", None
+        return None, "No layer is a convolution of the images: there are no filters to show."
     layer, kernel = found[0], np.asarray(found[1], np.float32)
     height, width, channels, count = kernel.shape
     largest = float(np.abs(kernel).max())
@@ -117,15 +141,17 @@ def filters(restored: Restored) -> tuple[str, Picture | None]:
     )
     if channels > 1:
         text += f" All of the first of {channels} channels come first, then those of the next."
-    return text, _sheet("filters", tiles, MAPS, f"The filters of {layer}")
+    return sheet("filters", tiles, MAPS, f"The filters of {layer}"), text
 
 
-def features(restored: Restored, split: Split) -> tuple[list[tuple[str, Picture]], list[str]]:
+def _feature_maps(
+    restored: Restored, model: nn.Module, split: Split
+) -> tuple[list[tuple[str, Picture]], list[str]]:
     """Returns each layer's feature maps of a few images, and what is not shown, a line each."""
     places = [np.flatnonzero(split.labels == k)[:1] for k in range(len(restored.class_names))]
     chosen = np.concatenate(places)[:DIGITS]
     images = split.images[chosen]
-    maps = jax.jit(functools.partial(feature_maps, restored.model))(restored.state, images)
+    maps = jax.jit(functools.partial(feature_maps, model))(restored.state.variables, images)
     made = []
     for number, (layer, values) in enumerate(list(maps.items())[:LAYERS], start=1):
         shown = np.asarray(values[..., :MAPS], np.float32)
@@ -139,7 +165,7 @@ def features(restored: Restored, split: Split) -> tuple[list[tuple[str, Picture]
         title = f"{layer}: {count} maps of {height}×{width}{first}"
         columns = 1 + shown.shape[-1]
         name = f"features-{number:02}"
-        made.append((title, _sheet(name, tiles, columns, f"Feature maps of {layer}")))
+        made.append((title, sheet(name, tiles, columns, f"Feature maps of {layer}")))
     return made, _not_shown(restored, list(maps))
 
 
@@ -153,15 +179,13 @@ def _not_shown(restored: Restored, layers: list[str]) -> list[str]:
     return notes
 
 
-def _shown(restored: Restored) -> int:
-    return min(CLASSES, len(restored.class_names))
-
-
-def _side(images: np.ndarray) -> int:
+def side(images: np.ndarray) -> int:
+    """Returns how many pixels a side images uint8 [N, H, W, C] are shown with."""
     return min(max(plots.TILE, *images.shape[1:3]), _LARGEST)
 
 
-def _sheet(
+def sheet(
     name: str, tiles: Sequence[np.ndarray], columns: int, alt: str, side: int = plots.TILE
 ) -> Picture:
+    """Lays tiles, each RGBA [h, w, 4], out in rows, as plots.mosaic does."""
     return Picture(name, plots.picture_png(plots.mosaic(tiles, columns, side)), alt)

@@ -75,7 +75,8 @@ def curves(
     axes = figure.add_subplot()
     for name, (steps, values) in lines.items():
         marker = "o" if name == "eval" or len(steps) == 1 else None
-        axes.plot(steps, values, label=name, marker=marker)
+        colour = "C1" if name == "eval" else "C0"
+        axes.plot(steps, values, label=name, marker=marker, color=colour)
     for place, step in enumerate(sorted(set(resumes))):
         label = "resumed" if place == 0 else None
         axes.axvline(step, color="C2", linestyle=(0, (4, 3)), linewidth=1, label=label)
@@ -83,13 +84,14 @@ def curves(
     _SCALES[yscale](axes)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    if len(axes.get_legend_handles_labels()[1]) > 1:
+    if axes.get_legend_handles_labels()[1] != ["train"]:
         figure.legend(loc="outside upper right", ncols=3)
     return figure
 
 
 def _linear(axes: Axes) -> None:
-    axes.set_ylim(0, None)
+    if axes.dataLim.intervaly[0] >= 0:
+        axes.set_ylim(0, None)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
 
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mnist_flax.core.state import TrainState
+from mnist_flax.core.task import Variables
 from mnist_flax.data.augment import normalize
 
 
 def saliency(
-    model: nn.Module, state: TrainState, images: jax.Array, classes: jax.Array
+    model: nn.Module, variables: Variables, images: jax.Array, classes: jax.Array
 ) -> jax.Array:
     """Returns how much each pixel moves the logit of a class.
 
@@ -20,15 +20,14 @@ def saliency(
     section 3.1.
 
     Args:
-      model: a linen module, run at rest.
-      state: its parameters and running statistics.
+      model: a linen module that gives logits [B, K], run at rest.
+      variables: its parameters and running statistics.
       images: uint8 [B, H, W, C].
       classes: int32 [B].
 
     Returns:
       float32 [B, H, W].
     """
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
 
     def chosen_logits(pixels: jax.Array) -> jax.Array:
         logits = cast(jax.Array, model.apply(variables, pixels))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from sklearn import metrics
+from sklearn import metrics as sklearn_metrics
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What prediction.predict_split has written.
+    """What prediction.predict_split has written of a network that predicts classes.
 
     Attributes:
       labels: int32 [N].
@@ -21,6 +21,11 @@ class Predictions:
     labels: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the network is right on each image: bool [N]."""
+        return self.classes == self.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +78,14 @@ def score(predictions: Predictions) -> Scores:
     labels, classes = predictions.labels, predictions.classes
     all_classes = np.arange(predictions.probabilities.shape[1])
     each, macro = (
-        metrics.precision_recall_fscore_support(
+        sklearn_metrics.precision_recall_fscore_support(
             labels, classes, labels=all_classes, average=average, zero_division=np.nan
         )
         for average in (None, "macro")
     )
     return Scores(
-        accuracy=float(metrics.accuracy_score(labels, classes)),
-        confusion=metrics.confusion_matrix(labels, classes, labels=all_classes),
+        accuracy=float(sklearn_metrics.accuracy_score(labels, classes)),
+        confusion=sklearn_metrics.confusion_matrix(labels, classes, labels=all_classes),
         precision=each[0],
         recall=each[1],
         f1=each[2],

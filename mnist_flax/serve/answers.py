@@ -33,7 +33,7 @@ def make_answer(restored: Restored, *, center: bool) -> Answer:
     explain = jax.jit(functools.partial(feature_maps, restored.model))
     blank = np.zeros((1, *restored.image_shape), np.uint8)
     variables = restored.state.variables
-    jax.block_until_ready((predict(variables, blank), explain(restored.state, blank)))
+    jax.block_until_ready((predict(variables, blank), explain(variables, blank)))
 
     def answer(data: bytes, with_features: bool) -> dict[str, Any]:
         image = fit_picture(io.BytesIO(data), center=center, shape=restored.image_shape)
@@ -47,7 +47,7 @@ def make_answer(restored: Restored, *, center: bool) -> Answer:
             "image": (image[..., 0] if image.shape[2] == 1 else image).tolist(),
         }
         if with_features:
-            row["features"] = _encoded(jax.device_get(explain(restored.state, image[None])))
+            row["features"] = _encoded(jax.device_get(explain(variables, image[None])))
         return row
 
     return answer

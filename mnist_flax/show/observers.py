@@ -88,7 +88,7 @@ def evaluation_pictures(event: str, step: int, row: Mapping[str, Any], context: 
     if event != "evaluated" or context.draw is None or context.task.model is None:
         return
     shape, names = context.spec.image_shape, context.spec.class_names
-    filters = first_filters(context.task.model, context.state, shape)
+    filters = first_filters(context.task.model, context.state.variables, shape)
     labels, classes = context.outputs["labels"], context.outputs["classes"]
     context.draw(draw_evaluation(labels, classes, len(names), filters))
 

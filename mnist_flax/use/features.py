@@ -7,11 +7,11 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from mnist_flax.core.state import TrainState
+from mnist_flax.core.task import Variables
 from mnist_flax.data.augment import normalize
 
 
-def feature_maps(model: nn.Module, state: TrainState, images: jax.Array) -> dict[str, jax.Array]:
+def feature_maps(model: nn.Module, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
     """Returns what each layer gives for these images, as far as it is a map.
 
     Works for any linen module. Dense layers give no maps, and neither do pooling and activations
@@ -19,7 +19,7 @@ def feature_maps(model: nn.Module, state: TrainState, images: jax.Array) -> dict
 
     Args:
       model: a linen module, run at rest: running statistics and no dropout.
-      state: its parameters and running statistics.
+      variables: its parameters and running statistics.
       images: uint8 [B, H, W, C].
 
     Returns:
@@ -30,15 +30,15 @@ def feature_maps(model: nn.Module, state: TrainState, images: jax.Array) -> dict
     """
 
     def maps_of(image: jax.Array) -> OrderedDict[str, jax.Array]:
-        _, variables = model.apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
+        _, kept = model.apply(
+            variables,
             normalize(image[None]),
             capture_intermediates=True,
             mutable=["intermediates"],
         )
         return OrderedDict(
             (name, values[0])
-            for name, values in _named(variables["intermediates"])
+            for name, values in _named(kept["intermediates"])
             if getattr(values, "ndim", 0) == 4
         )
 

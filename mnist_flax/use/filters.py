@@ -6,11 +6,11 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from mnist_flax.core.state import TrainState
+from mnist_flax.core.task import Variables
 
 
 def first_filters(
-    model: nn.Module, state: TrainState, image_shape: tuple[int, int, int]
+    model: nn.Module, variables: Variables, image_shape: tuple[int, int, int]
 ) -> tuple[str, np.ndarray] | None:
     """Finds the first convolution, in the order of the calls, that takes the images' channels.
 
@@ -19,7 +19,7 @@ def first_filters(
 
     Args:
       model: a linen module; it is traced, not run.
-      state: its parameters and running statistics.
+      variables: its parameters and running statistics.
       image_shape: (H, W, C).
 
     Returns:
@@ -30,7 +30,7 @@ def first_filters(
     found: dict[str, jax.Array] = {}
 
     def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        own = state.params
+        own = variables["params"]
         for name in context.module.path:
             own = own.get(name, {})
         for name, leaf in own.items():
@@ -40,7 +40,6 @@ def first_filters(
 
     def trace(images: jax.Array) -> Any:
         with nn.intercept_methods(look):
-            variables = {"params": state.params, "batch_stats": state.batch_stats}
             return model.apply(variables, images)
 
     jax.eval_shape(trace, jax.ShapeDtypeStruct((1, *image_shape), "float32"))

@@ -37,6 +37,21 @@ def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def is_classification(restored: Restored) -> bool:
+    """Says whether a network predicts one of the classes of its data for each image.
+
+    Then `predict` gives 'classes', int32 [N], and 'probabilities', float32 [N, K]. Whatever shows
+    classes asks this.
+    """
+    images = jax.ShapeDtypeStruct((1, *restored.image_shape), np.uint8)
+    outputs = jax.eval_shape(restored.task.predict, restored.state.variables, images)
+    shapes = {name: leaf.shape for name, leaf in outputs.items()}
+    return (shapes.get("classes"), shapes.get("probabilities")) == (
+        (1,),
+        (1, len(restored.class_names)),
+    )
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a network says of one picture.

@@ -9,7 +9,6 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config
-from mnist_flax.core.state import TrainState
 from mnist_flax.report import plots
 from mnist_flax.report.repeat import Recipe, repeat_command
 from mnist_flax.report.saliency import saliency
@@ -63,9 +62,9 @@ class _Linear(nn.Module):
 
 def test_the_saliency_of_a_linear_network_is_its_weights() -> None:
     weights = jnp.array([[1.0, -2.0], [3.0, 4.0], [-5.0, 0.0], [0.5, 6.0]])  # 2 pixels, 2 channels
-    state = TrainState(0, {"logits": {"kernel": weights}}, {}, None, None, None)
+    variables = {"params": {"logits": {"kernel": weights}}, "batch_stats": {}}
     images = np.array([[[[0, 255], [9, 1]]], [[[7, 7], [7, 7]]]], np.uint8)
-    maps = saliency(_Linear(), state, images, jnp.array([0, 1]))
+    maps = saliency(_Linear(), variables, images, jnp.array([0, 1]))
     np.testing.assert_allclose(maps, [[[3, 5]], [[4, 6]]])  # the larger of a pixel's two channels
 
 

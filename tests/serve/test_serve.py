@@ -83,7 +83,8 @@ def test_feature_maps_come_when_they_are_asked_for(
     (wanted,) = predict_files(restored, [str(drawing)], center=True)
     answer = client.post("/predict?features=1", content=drawing.read_bytes()).json()
     assert answer["class"] == wanted.best_class
-    maps = jax.device_get(feature_maps(restored.model, restored.state, wanted.image[None]))
+    variables = restored.state.variables
+    maps = jax.device_get(feature_maps(restored.model, variables, wanted.image[None]))
     assert [layer["name"] for layer in answer["features"]] == ["conv", "norm", "dropout"]
     for layer in answer["features"]:
         values = maps[layer["name"]][0].transpose(2, 0, 1)  # [c, h, w]

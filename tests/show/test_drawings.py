@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
-from made import state_of
 from tiny import DeadNet, SlowNet, TinyNet
 
 from mnist_flax.show.drawings import confusion_image, draw_evaluation, filters_image
+from mnist_flax.tasks.networks import init_variables
 from mnist_flax.use.filters import first_filters
 
 
@@ -94,11 +93,11 @@ class Inner(nn.Module):
 def test_the_first_convolution(
     model: type[nn.Module], name: str, kernel: Callable[[dict], jax.Array]
 ) -> None:
-    state = state_of(model(), optax.sgd(0.1), (8, 8, 1), 0)
-    found = first_filters(model(), state, (8, 8, 1))
+    variables = init_variables(model(), (8, 8, 1), jax.random.key(0))
+    found = first_filters(model(), variables, (8, 8, 1))
     assert found is not None
     assert found[0] == name
-    np.testing.assert_array_equal(found[1], kernel(state.params))
+    np.testing.assert_array_equal(found[1], kernel(variables["params"]))
 
 
 class Mixed(nn.Module):
@@ -113,5 +112,5 @@ class Mixed(nn.Module):
 
 @pytest.mark.parametrize("model", [DeadNet, Mixed])
 def test_dense_layers_have_no_filters(model: type[nn.Module]) -> None:
-    state = state_of(model(), optax.sgd(0.1), (8, 8, 1), 0)
-    assert first_filters(model(), state, (8, 8, 1)) is None
+    variables = init_variables(model(), (8, 8, 1), jax.random.key(0))
+    assert first_filters(model(), variables, (8, 8, 1)) is None

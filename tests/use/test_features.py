@@ -1,24 +1,24 @@
 """Feature maps: values that a reader can compute, their names and order."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
-from made import state_of
 
-from mnist_flax.core.state import TrainState
 from mnist_flax.models.compact import Compact
 from mnist_flax.models.threeconv import ThreeConv
+from mnist_flax.tasks.networks import init_variables
 from mnist_flax.use.features import feature_maps
 
 
 def maps(model: nn.Module, images: np.ndarray, **params: object) -> dict[str, jax.Array]:
-    state = state_of(model, optax.sgd(0.1), images.shape[1:], 0)
+    variables = init_variables(model, images.shape[1:], jax.random.key(0))
     if params:
-        state = state.replace(params=params)
-    return jax.jit(lambda state, images: feature_maps(model, state, images))(state, images)
+        variables["params"] = params
+    return jax.jit(functools.partial(feature_maps, model))(variables, images)
 
 
 class Twice(nn.Module):
@@ -102,9 +102,9 @@ def test_the_network_is_at_rest() -> None:
             return nn.Dense(2)(norm(images).reshape(len(images), -1))
 
     model, images = Norm(), np.full((1, 2, 2, 1), 255, np.uint8)
-    state: TrainState = state_of(model, optax.sgd(0.1), (2, 2, 1), 0)
+    variables = init_variables(model, (2, 2, 1), jax.random.key(0))
     statistics = {"norm": {"mean": jnp.array([-1.0]), "var": jnp.array([4.0])}}
-    found = feature_maps(model, state.replace(batch_stats=statistics), images)
+    found = feature_maps(model, {**variables, "batch_stats": statistics}, images)
     np.testing.assert_array_equal(found["norm"], np.ones((1, 2, 2, 1)))  # (1 + 1) / √4
 
 

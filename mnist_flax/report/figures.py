@@ -1,0 +1,76 @@
+"""Rows -> the curves of the page; and what draws a figure for a light and for a dark page."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mnist_flax.report import metrics, plots
+from mnist_flax.report.history import History, Points, points
+from mnist_flax.report.page import Picture
+from mnist_flax.use.restore import Restored
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of a run; none without rows of training.
+
+    Attributes:
+      pictures: a figure for each metric and rate, and one of the speed.
+      stretched: what has an axis that is stretched towards 1.
+      rates: what is that of a point's last update.
+    """
+
+    pictures: list[Picture]
+    stretched: list[str]
+    rates: list[str]
+
+
+def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[str]]) -> Curves:
+    """Draws the rows of a run.
+
+    Args:
+      history: of the run.
+      restored: its task says which metrics and rates there are.
+      columns: of metrics.columns.
+    """
+    if not history.train:
+        return Curves([], [], [])
+    task, task_name = restored.task, restored.config.task.name
+    made, stretched = [], []
+
+    def draw(place: str, lines: dict[str, Points], ylabel: str, yscale: str) -> None:
+        alt = f"{ylabel[:1].upper()}{ylabel[1:]} over the steps of the run"
+        figure = functools.partial(
+            plots.curves, lines, ylabel, resumes=history.resumes, yscale=yscale
+        )
+        made.append(drawn(place, figure, alt))
+
+    rows = {"train": history.train, "eval": history.eval}
+    for name, metric in task.metrics.items():
+        lines = {
+            split: points(of_split, name)
+            for split, of_split in rows.items()
+            if of_split and name in columns[split]
+        }
+        if lines:
+            measured = [value for _, values in lines.values() for value in values]
+            yscale = metrics.scale(name, metric, measured)
+            stretched += [metrics.label(name)] * (yscale == "accuracy")
+            draw(metrics.place(name), lines, metrics.label(name, task_name), yscale)
+    for name in task.rates:
+        line = {"train": points(history.train, name)}
+        draw(metrics.place(name), line, metrics.label(name), "linear")
+    # 0 says that all steps up to a row were an earlier process's.
+    timed = [row for row in history.train if row["steps_per_second"]]
+    line = {"train": points(timed, "steps_per_second")}
+    draw("speed", line, "steps per second", "linear")
+    return Curves(made, stretched, [metrics.label(name) for name in task.rates])
+
+
+def drawn(name: str, draw: Callable[[], plots.Figure], alt: str) -> Picture:
+    """Draws a figure for a light and for a dark page."""
+    pngs = {}
+    for theme in ("light", "dark"):
+        with plots.theme(theme):
+            pngs[theme] = plots.png(draw())
+    return Picture(name, pngs["light"], alt, pngs["dark"])
