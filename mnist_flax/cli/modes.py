@@ -75,13 +75,13 @@ def _predict_split(launch: Launch) -> int:
     output = Path(FLAGS.output)
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"--output={output}: name a file in a folder that exists.")
-    from mnist_flax.use.prediction import predict_split
+    from mnist_flax.use.prediction import is_classification, predict_split
 
     restored = _restore({**launch.overrides, "data.eval_split": FLAGS.split})
     dataset = _load_data(restored)
     outputs = predict_split(restored, dataset.eval, output)
     told = f"{len(dataset.eval.labels):,} images"
-    if "classes" in outputs:
+    if is_classification(restored):
         told += f", accuracy {(outputs['classes'] == dataset.eval.labels).mean():.4f}"
     say(f"{told}, in {FLAGS.output}")
     return 0
@@ -89,12 +89,13 @@ def _predict_split(launch: Launch) -> int:
 
 def _predict_files(launch: Launch) -> int:
     from mnist_flax.show.terminal import draw_prediction, supports_drawing
-    from mnist_flax.use.prediction import predict_files
+    from mnist_flax.use.prediction import is_classification, predict_files
 
     restored = _restore(launch.overrides)
     colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
+    draw = draw and is_classification(restored)
     for made in predict_files(restored, launch.files, center=FLAGS.center):
-        if draw and {"classes", "probabilities"} <= made.outputs.keys():
+        if draw:
             names, best = restored.class_names, int(made.outputs["classes"])
             title, shares = f"{made.file}: {names[best]}", made.outputs["probabilities"]
             say(draw_prediction(made.image, shares, names, title=title, colour=colour))

@@ -110,10 +110,14 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
                 f"config.task.name={name!r}: the sums of {part} have no 'count', only "
                 f"{', '.join(sums) or 'nothing'}. Add how many examples they are over."
             )
-    unknown = sorted({*task.metrics} - {*updated[2], *evaluated} | {task.best} - {"", *evaluated})
-    if unknown:
+    if task.best and not (task.best in task.metrics and task.best in evaluated):
         raise UsageError(
-            f"config.task.name={name!r}: evaluate sums no {unknown[0]!r}, which its metrics or its "
-            f"best name. It sums: {', '.join(sorted(evaluated))}."
+            f"config.task.name={name!r}: best={task.best!r} is no metric that evaluate sums. It sums "
+            f"{', '.join(sorted(evaluated))}; metrics are {', '.join(task.metrics)}."
+        )
+    if unknown := sorted({*task.metrics} - {*updated[2], *evaluated}):
+        raise UsageError(
+            f"config.task.name={name!r}: the metric {unknown[0]!r} is summed neither by update nor "
+            f"by evaluate, which sums {', '.join(sorted(evaluated))}."
         )
     return jax.eval_shape(lambda: create_state(task, updated[2], 0))

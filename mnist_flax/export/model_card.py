@@ -14,53 +14,25 @@ import mnist_flax
 from mnist_flax.core.evaluation import Evaluation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.sample import NAME as SAMPLE
+from mnist_flax.export.how_to_run import example, how_to_run
 from mnist_flax.export.licences import data_licence, is_known
+from mnist_flax.export.network import Network, tells_classes
 from mnist_flax.export.onnx import versions
 from mnist_flax.use.calibration import BINS
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.environment import environment
 
 CARD_FILE = "MODEL_CARD.md"
-
-_RUN_STABLEHLO = """\
-import numpy as np
-from jax import export
-from PIL import Image
-
-with open("model.stablehlo", "rb") as file:
-    network = export.deserialize(bytearray(file.read()))
-image = Image.open("picture.png").convert("MODE").resize((WIDTH, HEIGHT))
-images = np.asarray(image, np.uint8).reshape(1, HEIGHT, WIDTH, CHANNELS)
-probabilities = np.asarray(network.call(images))
-print(probabilities[0].argmax(), probabilities[0].max())
-"""
-_RUN_ONNX = """\
-import numpy as np
-import onnxruntime
-from PIL import Image
-
-network = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-image = Image.open("picture.png").convert("MODE").resize((WIDTH, HEIGHT))
-images = np.asarray(image, np.uint8).reshape(1, HEIGHT, WIDTH, CHANNELS)
-(probabilities,) = network.run(["probabilities"], {"images": images})
-print(probabilities[0].argmax(), probabilities[0].max())
-"""
-_HOW = {
-    "model.stablehlo": (
-        "StableHLO, for `pip install jax flatbuffers pillow`, on a CPU, a CUDA GPU or a TPU. It "
-        "was written by jax {jax}; JAX promises that its releases of the next six months read it.",
-        _RUN_STABLEHLO,
-    ),
-    "model.onnx": ("ONNX, for `pip install onnxruntime pillow`.", _RUN_ONNX),
-}
+__all__ = ["CARD_FILE", "example", "model_card"]
 
 
 def model_card(
     restored: Restored,
+    network: Network,
     dataset: Dataset,
     recorded: Mapping[str, Any],
     result: Evaluation,
-    calibration_error: float,
+    calibration_error: float | None,
     rows: Sequence[Mapping[str, Any]],
 ) -> str:
     """Returns the card of an exported network.
@@ -68,48 +40,66 @@ def model_card(
     Nothing in it tells where a folder of this machine lies: a card travels.
 
     Args:
-      restored: the network.
+      restored: what was learnt.
+      network: what of it is exported.
       dataset: what it was evaluated on, dataset.eval.
       recorded: the run's config.json: how it was trained.
       result: of the evaluation.
-      calibration_error: likewise, expected; see calibration.py.
+      calibration_error: likewise, expected; see calibration.py. None where there are no classes.
       rows: of its files, as export_network gives them.
     """
     files = [Path(row["file"]).name for row in rows]
     config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
     config["data"].pop("data_dir", None)
+    shape, names = restored.image_shape, network.names
     chapters = (
-        _title(restored),
-        "## Files\n\n" + _file_table(files, rows),
-        "## Input and output\n\n" + _signature(restored),
-        *(f"## Run {file}\n\n{_how_to_run(file, restored.image_shape)}" for file in files),
+        _title(restored, network),
+        "## Files\n\n" + _file_table(files, names, rows),
+        "## Input and output\n\n" + _signature(restored, network),
+        *(f"## Run {file}\n\n{how_to_run(file, shape, names)}" for file in files),
         "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error),
         "## Data\n\n" + _data(restored, dataset, recorded["config"]["data"]),
-        "## Limits\n\n" + _limits(restored),
+        "## Limits\n\n" + _limits(restored, network),
         "## Training\n\nEvery field of the config, the data's place aside:\n\n" + _json(config),
         "## Versions\n\n" + _versions(recorded.get("environment", {}), files),
     )
     return "\n\n".join(chapters) + "\n"
 
 
-def _title(restored: Restored) -> str:
-    state = restored.state
-    parameters, statistics = (
-        sum(leaf.size for leaf in jax.tree.leaves(tree))
-        for tree in (state.params, state.batch_stats)
+def _title(restored: Restored, network: Network) -> str:
+    config, state = restored.config, restored.state
+    name = (config.model if _is_classification(restored) else config.task).name
+    if tells_classes(network.outputs, restored.class_names):
+        does = f"It tells {len(restored.class_names)} classes of images apart."
+    else:
+        answers = " and ".join(f"`{name}`" for name in network.names)
+        does = f"It answers an image with {answers}, as the task `{config.task.name}` has it."
+    statistics = sum(
+        leaf.size
+        for path, leaf in jax.tree.leaves_with_path(state.variables)
+        if jax.tree_util.DictKey("batch_stats") in path
     )
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables)) - statistics
     running = f" and {statistics:,} running statistics" if statistics else ""
-    known, name = is_known(restored.trained_on), restored.trained_on["name"]
-    data = name if known else f"data of the user's own, called {name!r}"
+    known, data = is_known(restored.trained_on), restored.trained_on["name"]
+    data = data if known else f"data of the user's own, called {data!r}"
     return (
-        f"# {restored.config.model.name}, trained on {data}\n\n"
-        f"It tells {len(restored.class_names)} classes of images apart. {parameters:,} parameters"
+        f"# {name}, trained on {data}\n\n"
+        f"{does} {parameters:,} parameters"
         f"{running}, as they were after step {int(state.step):,} of a run of mnist_flax "
         f"{mnist_flax.__version__}."
     )
 
 
-def _file_table(files: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def _is_classification(restored: Restored) -> bool:
+    """Whether it is the task of that name, whose model and loss are known."""
+    return bool(restored.config.task.name == "classification")
+
+
+def _file_table(
+    files: Iterable[str], names: Iterable[str], rows: Iterable[Mapping[str, Any]]
+) -> str:
+    what = " and ".join(names)
     return _table(
         ("file", "bytes", "SHA-256", "largest difference from the network"),
         (
@@ -117,75 +107,57 @@ def _file_table(files: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
                 f"`{file}`",
                 f"{row['bytes']:,}",
                 f"`{row['sha256']}`",
-                f"{row['max_abs_difference']:.1e} over the probabilities of {row['examples']:,} "
-                "images",
+                f"{row['max_abs_difference']:.1e} over the {what} of {row['examples']:,} images",
             )
             for file, row in zip(files, rows, strict=True)
         ),
     )
 
 
-def _signature(restored: Restored) -> str:
-    height, width, channels = restored.image_shape
-    table = _table(
-        ("", "name", "type", "shape"),
-        (
-            ("input", "`images`", "uint8, 0 to 255", f"[batch, {height}, {width}, {channels}]"),
-            ("output", "`probabilities`", "float32", f"[batch, {len(restored.class_names)}]"),
-        ),
-    )
-    return (
-        f"{table}\n\nAny number of images at a time: rows, columns, channels. Scaling to [0, 1] is "
-        "inside. The probabilities of an image add up to 1 and are in this order:\n\n"
-        f"{_json(list(restored.class_names), indent=None)}"
-    )
+def _signature(restored: Restored, network: Network) -> str:
+    lines = [("input", "`images`", "uint8, 0 to 255", _shape(network.images))]
+    lines += [
+        ("output", f"`{name}`", str(form.dtype), _shape(form))
+        for name, form in network.outputs.items()
+    ]
+    scaling = "Scaling to [0, 1]" if _is_classification(restored) else "Whatever scales them"
+    told = f"Any number of images at a time: rows, columns, channels. {scaling} is inside."
+    if len(network.names) > 1:
+        told += " The StableHLO file gives a dict of the outputs, the ONNX file each by its name."
+    if tells_classes(network.outputs, restored.class_names):
+        names = _json(list(restored.class_names), indent=None)
+        told += f" The probabilities of an image add up to 1 and are in this order:\n\n{names}"
+    return f"{_table(('', 'name', 'type', 'shape'), lines)}\n\n{told}"
 
 
-def _how_to_run(file: str, image_shape: tuple[int, int, int]) -> str:
-    told = _HOW[file][0].format(**environment())
-    return f"{told}\n\n```python\n{example(file, image_shape)}```"
-
-
-def example(file: str, image_shape: tuple[int, int, int]) -> str:
-    """Returns the Python that runs an exported file on a picture, without this package.
-
-    Args:
-      file: 'model.stablehlo' or 'model.onnx'.
-      image_shape: (H, W, C) that the network takes.
-    """
-    code = _HOW[file][1]
-    height, width, channels = image_shape
-    values = {
-        "MODE": {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "L"),
-        "HEIGHT": str(height),
-        "WIDTH": str(width),
-        "CHANNELS": str(channels),
-    }
-    for name, value in values.items():
-        code = code.replace(name, value)
-    return code
+def _shape(form: jax.ShapeDtypeStruct) -> str:
+    return f"[{', '.join(map(str, form.shape))}]"
 
 
 def _evaluation(
-    restored: Restored, dataset: Dataset, result: Evaluation, calibration_error: float
+    restored: Restored, dataset: Dataset, result: Evaluation, calibration_error: float | None
 ) -> str:
     same = dataset.fingerprint == restored.trained_on["fingerprint"]
     others = "the run's own data" if same else "other data or splits than the run's own"
-    table = _table(
-        ("measure", "value"),
-        (
-            ("accuracy", f"{result.means['accuracy']:.4f}"),
-            ("loss, softmax cross-entropy in nats", f"{result.means['loss']:.4f}"),
-            (
-                f"expected calibration error, {BINS} bins (Guo et al. 2017)",
-                f"{calibration_error:.4f}",
-            ),
-        ),
-    )
+    metrics, best = restored.task.metrics, restored.task.best
+    lines = [
+        (_measure(restored, name), format(result.means[name], metrics[name].format))
+        for name in sorted(metrics, key=lambda name: name != best)  # the best one's first
+        if name in result.means
+    ]
+    if calibration_error is not None:
+        measure = f"expected calibration error, {BINS} bins (Guo et al. 2017)"
+        lines.append((measure, f"{calibration_error:.4f}"))
+    table = _table(("measure", "value"), lines)
     return (
         f"On `{restored.config.data.eval_split}` of {dataset.name}: {result.examples:,} images, "
         f"{others}, SHA-256 `{dataset.fingerprint}` of both splits.\n\n{table}"
     )
+
+
+def _measure(restored: Restored, name: str) -> str:
+    known = _is_classification(restored) and name == "loss"
+    return "loss, softmax cross-entropy in nats" if known else name
 
 
 def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> str:
@@ -209,12 +181,18 @@ def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> st
     return _table(("", ""), rows)
 
 
-def _limits(restored: Restored) -> str:
+def _limits(restored: Restored, network: Network) -> str:
     height, width, channels = restored.image_shape
     kind = "grey" if channels == 1 else f"{channels}-channel"
+    if tells_classes(network.outputs, restored.class_names):
+        answers = (
+            f"It answers with one of its {len(restored.class_names)} classes, whatever the image "
+            "shows, and may be sure of it."
+        )
+    else:
+        answers = "It answers whatever the image shows, even one that it knows nothing of."
     lines = [
-        f"It answers with one of its {len(restored.class_names)} classes, whatever the image "
-        "shows, and may be sure of it.",
+        answers,
         f"It takes {kind} images of {height}×{width} that look like those it was trained on. A "
         "photograph has to be made so first: cut, scaled, centred, its ink as light or dark.",
         "The figures above are for the images named there. Other writers, cameras or scanners "

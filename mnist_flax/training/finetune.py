@@ -27,9 +27,9 @@ def init_from(state: TrainState, workdir: Path, which: str) -> tuple[TrainState,
         raise UserError(f"--init_from={workdir}: holds no run. Name the workdir of a trained one.")
     source = restore(workdir, which, {})
     variables, faults, counts = dict(state.variables), [], {}
-    for name, ours in state.variables.items():
+    for name in sorted(state.variables, key=lambda name: name != "params"):
         theirs = source.state.variables.get(name, {})
-        variables[name], more, counts[name] = _take(ours, theirs, name)
+        variables[name], more, counts[name] = _take(variables[name], theirs, name)
         faults += more
     if not counts.get("params", sum(counts.values())):
         raise UserError(

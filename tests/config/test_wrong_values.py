@@ -15,6 +15,11 @@ from mnist_flax.training import check
 # field: (a wrong value, what is told after 'config.<field>').
 DEFAULTS: dict[str, tuple[Any, str]] = {
     "seed": (-1, "=-1: must be at least 0."),
+    "task.name": (
+        "classify",
+        "='classify': unknown. Did you mean 'classification'? Known: classification; or",
+    ),
+    "observers": (("losses",), "='losses': unknown. Did you mean 'lost_classes'? Known: "),
     "model.name": (
         "net",
         "='net': unknown. Did you mean 'lenet'? Known: compact, lenet, threeconv, tutorial; or",

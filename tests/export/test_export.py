@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -16,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-import optax
 import pytest
 from conftest import TESTS, launch_command, launch_environment, recipe
 from flax import linen as nn
@@ -28,16 +28,22 @@ from mnist_flax.data import load
 from mnist_flax.data.dataset import CLASS_NAMES, Dataset
 from mnist_flax.data.sample import read_sample
 from mnist_flax.errors import UserError
-from mnist_flax.export import export_network, run_stablehlo, to_stablehlo, trace_network
+from mnist_flax.export import export_network
 from mnist_flax.export.licences import data_licence
 from mnist_flax.export.model_card import model_card
+from mnist_flax.export.network import trace_network
 from mnist_flax.export.onnx import run_onnx, to_onnx
+from mnist_flax.export.stablehlo import run_stablehlo, to_stablehlo
 from mnist_flax.models import create_model
+from mnist_flax.tasks import Spec, create_task
+from mnist_flax.tasks.classification import predict_step
+from mnist_flax.tasks.networks import init_variables
 from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.prediction import predict
 from mnist_flax.use.restore import Restored, restore
 
 Launch = Callable[..., CompletedProcess[str]]
+PROBABILITIES = ("probabilities",)
 RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
 BLOCKER = """\
 import sys
@@ -86,14 +92,19 @@ def opened(trained: Path) -> tuple[Restored, Dataset]:
 
 def untrained(model: nn.Module, image_shape: tuple[int, int, int]) -> Restored:
     """A network in place of one that was saved: no weight or statistic is zero or one."""
-    state = create_state(model, optax.sgd(0.1), image_shape, seed=0)
+    task = create_task(recipe("tutorial"), Spec(image_shape, CLASS_NAMES["mnist"], 1))._replace(
+        init=partial(init_variables, model, image_shape),
+        predict=partial(predict_step, model),
+        model=model,
+    )
+    state = create_state(task, {"count": jnp.int32(0)}, seed=0)
     random = np.random.default_rng(0)
     params, batch_stats = jax.tree.map(
         lambda leaf: random.uniform(0.9, 1.1, leaf.shape).astype(np.float32) * (leaf + 0.01),
         (state.params, state.batch_stats),
     )
-    state = state.replace(params=params, batch_stats=batch_stats)
-    return Restored(recipe("tutorial"), model, state, Path("nowhere"), {}, (), image_shape)
+    state = state.replace(variables={"params": params, "batch_stats": batch_stats})
+    return Restored(recipe("tutorial"), task, state, Path("nowhere"), {}, (), image_shape)
 
 
 def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None:
@@ -158,8 +169,11 @@ def test_the_card_says_what_an_evaluation_says(trained: Path, digits: Path, expo
     restored = restore(trained, "latest", {})
     dataset = load(restored.config.data)
     result = evaluate_restored(restored, dataset.eval)
-    assert f"| accuracy | {result.accuracy:.4f} |" in card
-    assert f"| loss, softmax cross-entropy in nats | {result.loss:.4f} |" in card
+    assert (
+        f"| accuracy | {result.means['accuracy']:.4f} |\n"
+        f"| loss, softmax cross-entropy in nats | {result.means['loss']:.4f} |\n"
+        "| expected calibration error, 15 bins (Guo et al. 2017) | "
+    ) in card
     assert card.startswith("# tiny:TinyNet, trained on data of the user's own, called 'mnist'\n")
     assert "MNIST is light ink on black" not in card  # these are 8×8
     assert "37 images, the run's own data" in card
@@ -169,6 +183,7 @@ def test_the_card_says_what_an_evaluation_says(trained: Path, digits: Path, expo
     # convolution 3·3·1·4 + 4, batch-norm 4 + 4, dense 3·3·4·10 + 10; a mean and a variance for 4
     assert "418 parameters and 8 running statistics" in card
     assert "| input | `images` | uint8, 0 to 255 | [batch, 8, 8, 1] |" in card
+    assert "| output | `probabilities` | float32 | [batch, 10] |" in card
     for row in map(json.loads, exported.stdout.splitlines()[:2]):
         assert f"| `{row['sha256']}` |" in card
     config = json.loads(re.findall(r"```json\n(.*?)```", card, re.DOTALL)[1])
@@ -182,7 +197,8 @@ def test_other_images_are_named_as_such(trained: Path, tmp_path: Path) -> None:
     row = {"file": "export/model.onnx", "bytes": 1, "sha256": "0", "max_abs_difference": 0.0}
     result = evaluate_restored(restored, dataset.eval)
     recorded = json.loads((trained / "config.json").read_text())
-    card = model_card(restored, dataset, recorded, result, 0.5, [row | {"examples": 9}])
+    network, rows = trace_network(restored), [row | {"examples": 9}]
+    card = model_card(restored, network, dataset, recorded, result, 0.5, rows)
     assert "On `train[:9]` of mnist: 9 images, other data or splits than the run's own" in card
     assert "| kept for evaluation | `test` |" in card
     assert "calibration error, 15 bins (Guo et al. 2017) | 0.5000 |" in card
@@ -194,7 +210,8 @@ def test_a_fallback_stands_in_the_card(trained: Path, opened) -> None:
     recorded = json.loads((trained / "config.json").read_text())
     recorded["config"]["data"]["train_split"] = "train[5000:]"
     result = evaluate_restored(restored, dataset.eval)
-    card = model_card(restored, dataset, recorded, result, 0.0, [])
+    network = trace_network(restored)
+    card = model_card(restored, network, dataset, recorded, result, 0.0, [])
     assert "| fallback | mnist was asked for and was not to be had" in card
     assert "| trained on | `train`, 105 images |" in card  # whole, whatever the recipe cut
     assert "MNIST is light ink on black" in card
@@ -225,11 +242,14 @@ def test_every_recipes_network_is_the_same_in_both_formats(name: str) -> None:
     expected = predict(restored, images)["probabilities"]
     network = trace_network(restored)
     content = to_stablehlo(network)
-    np.testing.assert_array_equal(run_stablehlo(content, images, 100), expected)
+    got = run_stablehlo(content, PROBABILITIES, images, 100)
+    np.testing.assert_array_equal(got["probabilities"], expected)
     # Batches of 7 and a last one of 2: their number is free, but rounding depends on it.
-    np.testing.assert_allclose(run_stablehlo(content, images, 7), expected, rtol=0, atol=1e-5)
+    got = run_stablehlo(content, PROBABILITIES, images, 7)
+    np.testing.assert_allclose(got["probabilities"], expected, rtol=0, atol=1e-5)
     content = to_onnx(network)
-    np.testing.assert_allclose(run_onnx(content, images, 7), expected, rtol=0, atol=1e-5)
+    got = run_onnx(content, PROBABILITIES, images, 7)
+    np.testing.assert_allclose(got["probabilities"], expected, rtol=0, atol=1e-5)
 
     graph = onnx.load_from_string(content).graph
     kinds = {node.op_type for node in graph.node}
@@ -272,10 +292,10 @@ def test_a_users_own_network_of_other_images_is_exported(padding) -> None:
     expected = predict(restored, images)["probabilities"]
     network = trace_network(restored)
     for got in (
-        run_stablehlo(to_stablehlo(network), images, 4),
-        run_onnx(to_onnx(network), images, 4),
+        run_stablehlo(to_stablehlo(network), PROBABILITIES, images, 4),
+        run_onnx(to_onnx(network), PROBABILITIES, images, 4),
     ):
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(got["probabilities"], expected, rtol=0, atol=1e-5)
 
 
 def test_stablehlo_is_written_for_every_kind_of_device() -> None:
@@ -306,7 +326,8 @@ def test_what_the_converter_does_not_know_is_one_line() -> None:
         to_onnx(network)
     assert len(str(told.value)) < 300
     expected = predict(restored, images)["probabilities"]
-    np.testing.assert_array_equal(run_stablehlo(to_stablehlo(network), images, 5), expected)
+    got = run_stablehlo(to_stablehlo(network), PROBABILITIES, images, 5)
+    np.testing.assert_array_equal(got["probabilities"], expected)
 
 
 @pytest.mark.parametrize(
@@ -316,8 +337,8 @@ def test_what_the_converter_does_not_know_is_one_line() -> None:
 def test_a_file_that_differs_is_not_written(
     opened, trained: Path, tmp_path: Path, monkeypatch, spoil, told: str
 ) -> None:
-    def run(content: bytes, images: np.ndarray, batch_size: int) -> np.ndarray:
-        return spoil(run_stablehlo(content, images, batch_size))
+    def run(*arguments: Any) -> dict[str, np.ndarray]:
+        return {name: spoil(values) for name, values in run_stablehlo(*arguments).items()}
 
     monkeypatch.setitem(export._RUNNERS, "stablehlo", run)
     (tmp_path / "config.json").write_text((trained / "config.json").read_text())

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from drawings import drawings
 from picture_files import COLOUR_IMAGE, GREY_IMAGE, JPEGS, png, saved
 from starlette.testclient import TestClient
-from tiny import TinyNet, get_config
+from tiny import get_config
 
 from mnist_flax.core.state import create_state
 from mnist_flax.errors import UsageError
 from mnist_flax.serve import serve
 from mnist_flax.serve.answers import make_answer
 from mnist_flax.serve.app import MAX_BYTES, create_app
+from mnist_flax.tasks import Spec, create_task
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.prediction import predict_files
 from mnist_flax.use.restore import Restored
@@ -32,9 +33,10 @@ NAMES = tuple("abcdefghij")
 
 
 def untrained(shape: tuple[int, int, int]) -> Restored:
-    model = TinyNet()
-    state = create_state(model, optax.sgd(0.1), shape, 0)
-    return Restored(get_config(), model, state, Path("nowhere"), {}, NAMES, shape)
+    config = get_config()
+    task = create_task(config, Spec(shape, NAMES, 1))
+    state = create_state(task, {"count": jnp.int32(0)}, 0)
+    return Restored(config, task, state, Path("nowhere"), {}, NAMES, shape)
 
 
 def client_of(restored: Restored, *, center: bool) -> TestClient:
@@ -66,11 +68,12 @@ def test_an_answer_is_what_predict_says_of_the_file(
     client: TestClient, restored: Restored, drawing: Path
 ) -> None:
     (wanted,) = predict_files(restored, [str(drawing)], center=True)
+    best = int(wanted.outputs["classes"])
     answer = client.post("/predict", content=drawing.read_bytes())
     assert answer.status_code == 200
     assert answer.json() == {
-        "class": wanted.best_class,
-        "class_name": NAMES[wanted.best_class],
+        "class": best,
+        "class_name": NAMES[best],
         "probabilities": wanted.row()["probabilities"],
         "class_names": list(NAMES),
         "image": wanted.image[..., 0].tolist(),
@@ -82,7 +85,7 @@ def test_feature_maps_come_when_they_are_asked_for(
 ) -> None:
     (wanted,) = predict_files(restored, [str(drawing)], center=True)
     answer = client.post("/predict?features=1", content=drawing.read_bytes()).json()
-    assert answer["class"] == wanted.best_class
+    assert answer["class"] == wanted.outputs["classes"]
     variables = restored.state.variables
     maps = jax.device_get(feature_maps(restored.model, variables, wanted.image[None]))
     assert [layer["name"] for layer in answer["features"]] == ["conv", "norm", "dropout"]

@@ -93,7 +93,7 @@ FAULTS = {
     "the model": (
         "images, *, train=False):\n        x",
         "images, *, train=False):\n        images = images @ 7\n        x",
-        "config.model.name='pieces:Net' fails on images [2, 28, 28, 1]: ",
+        "config.model.name='pieces:Net' fails on images [1, 28, 28, 1]: ",
         "images = images @ 7",
     ),
     "the optimizer, when it is made": (

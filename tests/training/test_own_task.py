@@ -134,7 +134,7 @@ FAULTS = {
     "a best that is not summed": (
         'best="squared_error"',
         'best="error"',
-        "evaluate sums no 'error'",
+        "best='error' is no metric that evaluate sums. It sums count, squared_error",
     ),
     "a field that it does not take": (
         "spec, max_degrees)",
