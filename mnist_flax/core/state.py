@@ -112,8 +112,8 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
             )
     if task.best and not (task.best in task.metrics and task.best in evaluated):
         raise UsageError(
-            f"config.task.name={name!r}: best={task.best!r} is no metric that evaluate sums. It sums "
-            f"{', '.join(sorted(evaluated))}; metrics are {', '.join(task.metrics)}."
+            f"config.task.name={name!r}: best={task.best!r} is no metric that evaluate sums. It "
+            f"sums {', '.join(sorted(evaluated))}; metrics are {', '.join(task.metrics)}."
         )
     if unknown := sorted({*task.metrics} - {*updated[2], *evaluated}):
         raise UsageError(
