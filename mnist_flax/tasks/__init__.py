@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config import default_config, registry
+from mnist_flax.config import default_config, flatten, registry
 from mnist_flax.core.task import Metric, Spec, Task
 from mnist_flax.core.update import gradient_update
 from mnist_flax.errors import UsageError, UserError, where_it_failed
@@ -49,11 +49,12 @@ def create_task(config: ConfigDict, spec: Spec) -> Task:
     if not isinstance(task, Task):
         kind = type(task).__name__
         raise UsageError(f"config.task.name={name!r} gave a {kind}, no mnist_flax.tasks.Task.")
-    default = default_config()
+    # By value: a config that was read from a file is unlocked, which ConfigDict's == looks at, too.
+    given, default = flatten(config), flatten(default_config())
     ignored = [
-        f"config.{field}={config[field]}: the task {name!r} does not use it; leave it out."
-        for field in _OF_THE_TASK
-        if field not in noted.read and config[field] != default[field]
+        f"config.{field}={value}: the task {name!r} does not use it; leave it out."
+        for field, value in given.items()
+        if field.partition(".")[0] in set(_OF_THE_TASK) - noted.read and value != default.get(field)
     ]
     if ignored:
         raise UsageError("\n".join(ignored))

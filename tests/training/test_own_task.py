@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import ROOT, events, rows, turned_folder
+from ml_collections import ConfigDict
 from PIL import Image
 
 from mnist_flax import restore, train
@@ -25,6 +26,7 @@ from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 from mnist_flax.tasks import create_task
 from mnist_flax.tasks.networks import apply_eval
+from mnist_flax.use.evaluation import evaluate_restored
 
 Launch = Callable[..., CompletedProcess[str]]
 SMALL: dict[str, Any] = {
@@ -188,3 +190,55 @@ def test_a_state_that_changes_its_form_is_refused() -> None:
     )
     with pytest.raises(UsageError, match=r"an update makes float16 \[3\] of \['variables'\]"):
         try_task(task, spec, "mine:task")
+
+
+def guess(config: ConfigDict, spec: Spec) -> Task:
+    """A task that reads nothing of the config: a number that follows the mean pixel."""
+
+    def error(variables, batch):
+        mean = batch.images.astype(jnp.float32).mean((1, 2, 3))
+        return (mean - variables["params"]) ** 2
+
+    def update(variables, opt_state, batch, step, key):
+        errors = error(variables, batch)
+        mean = batch.images.astype(jnp.float32).mean()
+        moved = variables["params"] + 0.1 * (mean - variables["params"])
+        return (
+            {"params": moved},
+            opt_state,
+            {"error": errors.sum(), "count": jnp.int32(len(errors))},
+        )
+
+    def evaluate(variables, batch):
+        errors = jnp.where(batch.mask, error(variables, batch), 0)
+        return {"error": errors.sum(), "count": batch.mask.sum(dtype=jnp.int32)}, {}
+
+    return Task(
+        init=lambda key: {"params": jnp.zeros(())},
+        init_opt=lambda variables: (),
+        update=update,
+        evaluate=evaluate,
+        predict=lambda variables, images: {"guess": jnp.full(len(images), variables["params"])},
+        metrics={"error": Metric(".2f")},
+        modes=("eval",),
+    )
+
+
+def test_a_task_of_no_network_and_no_best_trains_and_is_restored(tiny_config, tmp_path) -> None:
+    tiny_config.task = ConfigDict({"name": f"{__name__}:guess"})
+    with tiny_config.unlocked():  # as they are by default
+        tiny_config.model = ConfigDict({"name": "tutorial"})
+        tiny_config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.001})
+    state = train(tiny_config, tmp_path)
+    assert rows(tmp_path)[-1]["error"] < rows(tmp_path)[0]["error"] / 2
+    assert not list((tmp_path / "checkpoints/best").iterdir())
+    found = restore(tmp_path, "latest", {})
+    assert float(found.state.params) == float(state.params)
+    result = evaluate_restored(found, load(tiny_config.data).eval)
+    assert result.means == {"error": pytest.approx(rows(tmp_path)[-1]["error"])}
+    assert "learning_rate" not in rows(tmp_path)[0]
+    tiny_config.optimizer.learning_rate = 0.5
+    with pytest.raises(
+        UsageError, match=r"config\.optimizer\.learning_rate=0\.5: the task '.*guess'"
+    ):
+        train(tiny_config, tmp_path)
