@@ -12,7 +12,7 @@ Each folder imports only from those above it, and this is the order to read them
     keys.py    where every random number comes from
     cpu/       why a step inside a loop is fast on a CPU
     config/    every field, once; every fault at once
-    data/      where images come from (NumPy); sources, which draw batches of them (JAX)
+    data/      where images come from (NumPy); sources draw batches, augmentations change them (JAX)
     models/    linen modules
     core/      pure JAX: what a task is, what a run carries, its updates, chunks and sums
     tasks/     what is learnt: one page each

@@ -1,4 +1,4 @@
-"""Every field of a run, once, with what it means; what has changed of it.
+"""Every field of a run, once, with what it means.
 
 A recipe in configs/ starts from default_config() and changes the few fields that differ. No arrays
 and no files here, and nothing heavy is imported: `launch.py --help` reads this module.
@@ -48,8 +48,8 @@ def default_config() -> ConfigDict:
     # 'stop' says which save is damaged and leaves all as it is; 'previous' moves it aside and goes
     # on from the one before it.
     config.on_damaged_checkpoint = "stop"
-    # What is called beside the rows, after the task's own observers: 'package.module:function', a
-    # function of (event, step, row, context); see show/observers.py.
+    # What is called beside the rows, after the task's own observers: names of show/observers.py, or
+    # 'package.module:function', a function of (event, step, row, context).
     config.observers = ()
     config.log_probabilities = False  # with every training row, those of the last batch
     # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each

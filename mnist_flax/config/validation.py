@@ -19,8 +19,8 @@ def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]
     Args:
       config: a whole config, after overrides or as it was read from a file.
       others: further checks, each raising UsageError: those of modules that this one may not
-        import (models, optim, data). They are given the config with defaults in place of values of
-        a wrong type, which are told already.
+        import (tasks, augmentations, data). They are given the config with defaults in place of
+        values of a wrong type, which are told already.
 
     Raises:
       UsageError: one line a fault.

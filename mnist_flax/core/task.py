@@ -1,8 +1,8 @@
 """The contract of a task: what a run learns, as a bundle of pure functions.
 
 Nothing in it is jitted, and nothing of it touches a disk or prints. core/chunk.py loops `update`,
-core/evaluation.py folds `evaluate`; what shows a run shows whatever `metrics` there are. tasks/ has
-the tasks, and docs/TASKS.md one of a user's own on a page.
+core/evaluation.py folds `evaluate`; console, rows and pages show whatever metrics it names. tasks/
+has the tasks, and docs/TASKS.md one of a user's own on a page.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class Metric(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """What the data and the length of a run say of its task.
+    """What a task is told of the data and of the run's length.
 
     Attributes:
       image_shape: (H, W, C).
@@ -53,11 +53,12 @@ class Task(NamedTuple):
       update: (variables, opt_state, batch, step, key) -> (variables, opt_state, Sums). The key is
         that of (seed, 'dropout', step); for other purposes there is rng_key(seed, purpose, step).
         Variables and opt_state keep their form. The Sums are those of the batch before the update.
-      evaluate: (variables, batch) -> (Sums, outputs [B, …] by name), at rest; what batch.mask does
-        not let pass is not summed. Noise is drawn as a function of batch.index.
+      evaluate: (variables, batch) -> (Sums, outputs [B, …] by name), without dropout and with
+        running statistics; what batch.mask does not let pass is not summed. Noise is drawn as a
+        function of batch.index.
       predict: (variables, images uint8 [B, H, W, C]) -> outputs [B, …] by name: what is answered to
         pictures.
-      metrics: the names of Sums that rows and pages show, in this order.
+      metrics: the names of Sums that console and pages show, in this order; rows have every sum.
       best: the metric that chooses the best save; '' for none.
       observers: names of show/observers.py, or 'package.module:function': what is looked at beside
         the numbers of a row.

@@ -1,4 +1,4 @@
-"""Picture files -> the network's input, laid out by ink.py as MNIST's pictures are.
+"""Picture files -> images as the data have them, uint8, laid out by ink.py as MNIST's are.
 
 PIL is imported inside the functions: a run without pictures does not load it.
 """

@@ -1,7 +1,8 @@
 """A source feeds steps: pure JAX where it draws, and nothing of it is carried or saved.
 
-A batch is a function of (seed, step). What stays on the device, and what is brought there for the
-next steps, is the source's own affair: nothing else knows how large the data are.
+A training batch is a function of (seed, step), one of an evaluation of its number alone. What stays
+on the device, and what is brought there for the next steps, is the source's own affair: no program
+and no loop knows whether the data lie there as a whole.
 """
 
 import functools
@@ -56,7 +57,8 @@ class Source(NamedTuple):
       feed: (step, count) -> what the batches of steps step, …, step + count - 1 are drawn from, on
         the device. count is at most most_steps, and these steps lie in one epoch. Called from
         Python.
-      draw: (feed, step) -> Batch. Pure, inside jit; the step is counted from the run's start.
+      draw: (feed, step) -> Batch. Pure, inside jit. A training step is counted from the run's
+        start, one of an evaluation is the number of the batch.
     """
 
     steps_per_epoch: int
@@ -126,8 +128,8 @@ def eval_source(split: Split, batch_size: int) -> Source:
 def order_of(key: jax.Array, num_examples: int, shuffle: bool) -> jax.Array:
     """Returns the order in which an epoch visits the examples: int32 [num_examples].
 
-    The key is one of (seed, epoch). A permutation sorts, which takes about as long as a training
-    step: once an epoch, never in the step.
+    The key is that of (seed, 'shuffle', epoch). A permutation sorts, which takes about as long as a
+    training step: once an epoch, never in the step.
     """
     if not shuffle:
         return jnp.arange(num_examples, dtype=jnp.int32)

@@ -21,7 +21,7 @@ def is_known(trained_on: Mapping[str, Any]) -> bool:
     A user's own are called mnist, too, unless config.data.name says otherwise.
 
     Args:
-      trained_on: as resume.describe gives it.
+      trained_on: as workdir/metadata.py describes the data.
     """
     name, classes = trained_on["name"], tuple(trained_on["class_names"])
     published = classes == CLASS_NAMES.get(name) and trained_on["image_shape"] == [28, 28, 1]

@@ -1,15 +1,15 @@
 """What is looked at beside the numbers of a row: host functions, found by name.
 
 An observer is a function of (event, step, row, context), called in the order of task.observers and
-then of config.observers. It reads, and may say or draw something; what it returns is not used, and
-nothing that it does reaches a bit of the run. The events:
+then of config.observers. It reads, and may say or draw something, which adds rows of their own; what
+it returns is not used, and the state does not depend on it. What it raises ends the run. The events:
 
     'train'      a training row is written
     'epoch'      an epoch's row is written
     'evaluated'  an evaluation is done, its row is not yet written
     'eval'       its row is written
     'saved'      the state of this step is saved; the row is {}
-    'ended'      the run ends here, finished or stopped; the row is {}
+    'ended'      the loop ends here, finished or stopped, not diverged; the row is {}
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +43,7 @@ class Context:
       steps_per_epoch: of the training split.
       state: of this step; not to be kept, for its arrays are gone after the next one.
       outputs: of task.evaluate over the whole split, at 'evaluated' and 'eval'; else {}.
-      last_batch: () -> the batch of the step that led here, seen once more.
+      last_batch: () -> the batch of the step that led here, seen once more; not before step 1.
       say: (event, message, **values): writes a row of its own and prints the message.
       draw: ({name: uint8 [H, W, 3]}): shows pictures beside the evaluation whose row comes next;
         None where nothing of this run shows pictures.

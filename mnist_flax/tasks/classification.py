@@ -22,7 +22,7 @@ OBSERVERS = ("evaluation_pictures", "lost_classes", "first_predictions", "flat_l
 
 
 def classification(config: ConfigDict, spec: Spec) -> Task:
-    """Builds the task of the tutorials, of what a config names.
+    """Builds the task of the tutorials from what a config names.
 
     Args:
       config: model, optimizer, schedule, clip_by_global_norm, label_smoothing and log_probabilities

@@ -1,11 +1,13 @@
 """A run: config in, trained state out.
 
-run.py          train(): what the config names is gathered, the workdir opened, all compiled
-loop.py         what happens between the first step and the last, on one page
+run.py          train(): gather, open, compile, loop
+gather.py       what the config names: data, sources, task, timetable
+opening.py      the workdir is opened; resume.py decides whether the run goes on from its saves
 compilation.py  a run's programs
+loop.py         what happens between the first step and the last, on one page
 timetable.py    when a run logs, evaluates and saves
-resume.py       whether it may go on from what its workdir holds
-finetune.py     whether it starts from another run's parameters
+standing.py     where it stands
+finetune.py     a start from another run's parameters
 signals.py      SIGTERM and SIGINT
 """
 

@@ -1,4 +1,4 @@
-"""A run's compiled programs: the one visible place of jit."""
+"""A run's compiled programs. (The order of an epoch is compiled by its source.)"""
 
 import concurrent.futures
 import functools

@@ -18,12 +18,11 @@ from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.observers import Context
 from mnist_flax.show.writer import Writer
-from mnist_flax.training import resume
 from mnist_flax.training.compilation import Programs
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, improves
 from mnist_flax.workdir.checkpoints import Checkpoints
-from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.metadata import metadata_of
 
 # Where nothing is due, a chunk is cut all the same, so that a stop is seen and the bar moves.
 _CHUNK_SECONDS = 1.0
@@ -141,14 +140,8 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
 
 def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     """Saves the state of this step: as the best if its evaluation was, among the latest if due."""
-    metadata = {
-        "step": at.step,
-        "evaluation": None if at.evaluation is None else dict(at.evaluation),
-        "config": run.plan.config.to_dict(),
-        "dataset": resume.describe(run.plan.dataset),
-        "environment": environment(),
-        "rows": run.writer.rows,
-    }
+    plan = run.plan
+    metadata = metadata_of(at.step, at.evaluation, plan.config, plan.dataset, run.writer.rows)
     if due:
         run.checkpoints.save(state, metadata, best=False)
     if due and at.improved:
@@ -194,8 +187,10 @@ def _diverged(run: Run, at: Standing, where: str) -> UserError:
     }
     told = "".join(f", at {name.replace('_', ' ')} {rate:g}" for name, rate in rates.items())
     saved = "none" if at.saved_step is None else f"step {at.saved_step}"
-    lower = rates.get("learning_rate", run.plan.config.optimizer.learning_rate) / 10
+    advice = ""
+    if "learning_rate" in rates:
+        advice = f" and, say, --config.optimizer.learning_rate={rates['learning_rate'] / 10:g}"
     return UserError(
         f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}. Start afresh "
-        f"with another --workdir and, say, --config.optimizer.learning_rate={lower:g}"
+        f"with another --workdir{advice}"
     )

@@ -13,6 +13,7 @@ from mnist_flax.show.writer import Writer
 from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.files import write_config
+from mnist_flax.workdir.metadata import describe_data
 from mnist_flax.workdir.rows import read_rows, truncate_rows
 
 
@@ -69,7 +70,7 @@ def _newest_metadata(
     steps = checkpoints.steps()
     metadata = checkpoints.metadata(steps[-1])
     changed = diff(metadata["config"], config.to_dict())
-    theirs, ours = metadata["dataset"], describe(dataset)
+    theirs, ours = metadata["dataset"], describe_data(dataset)
     other_data = theirs["fingerprint"] != ours["fingerprint"]
     harmful = {
         name: pair
@@ -111,7 +112,7 @@ def open_run(
         workdir,
         {
             "config": config.to_dict(),
-            "dataset": describe(dataset),
+            "dataset": describe_data(dataset),
             "environment": environment(),
         },
     )
@@ -138,14 +139,3 @@ def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Returns what a checkpoint keeps of the data: enough to recognise them, and to predict."""
-    return {
-        "name": dataset.name,
-        "source": dataset.source,
-        "fingerprint": dataset.fingerprint,
-        "class_names": list(dataset.class_names),
-        "image_shape": list(dataset.train.images.shape[1:]),
-    }

@@ -1,4 +1,4 @@
-"""train(config, workdir): the run as a sequence of effects around pure, jitted chunks of steps."""
+"""train(config, workdir): gather, open, compile, loop."""
 
 import contextlib
 import shutil
@@ -31,7 +31,7 @@ def train(
 
     Args:
       config: from a recipe in configs/, after overrides.
-      workdir: is created; workdir/ says what it holds.
+      workdir: is created; the package's folder workdir/ says what a run keeps there.
       should_stop: asked after every chunk and every batch of an evaluation. Once it says True, the
         state is saved and returned.
       init_from: (workdir of another run, 'latest', 'best' or a step): a run that starts takes its
@@ -41,7 +41,7 @@ def train(
       The state at the last step reached.
 
     Raises:
-      UsageError: a wrong config; every fault at once.
+      UsageError: a wrong config: every fault of it at once; or one that does not fit the data.
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
     """
     check(config)

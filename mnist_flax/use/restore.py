@@ -33,7 +33,7 @@ class Restored:
       task: what was learnt; state.variables are its variables.
       state: to the bit; state.step says when.
       checkpoint: the folder it was read from.
-      trained_on: its data, as training/resume.py describes them.
+      trained_on: its data, as workdir/metadata.py describes them.
       class_names: of these data.
       image_shape: (H, W, C) that it takes.
     """

@@ -3,10 +3,12 @@
     config.json      files.py: every resolved field, the data, the versions of the stack
     metrics.jsonl    rows.py: a JSON object a line
     checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices damage
+                     metadata.py: what a save tells beside its arrays
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py
     report/          report/
     export/          export/
 
-environment.py knows what a run's bits depend on besides its config and data.
+environment.py knows what a run's bits depend on besides its config and data, old_runs.py what 0.1.0
+wrote otherwise, save_faults.py how Orbax's words for a failed save become one line.
 """

@@ -11,7 +11,7 @@ import jax
 
 from mnist_flax.core.state import TrainState
 
-VERSION = "0.1.0"  # which did not write its own
+VERSION = "0.1.0"  # it did not record its version
 _FIELDS: dict[str, Any] = {
     "task": {"name": "classification"},
     "observers": [],
@@ -67,7 +67,7 @@ def is_old(leaves: dict[str, str]) -> bool:
 
 
 def old_form(state: TrainState) -> Any:
-    """Returns a state, or the form of one, as 0.1.0 had it; the sums must be those of its task."""
+    """Returns a state, or the form of one, as 0.1.0 had it; its sums those of a classification."""
     window, epoch = (
         _Sums(**{old: sums.get(new) for new, old in _SUMS.items()})
         for sums in (state.window, state.epoch)
