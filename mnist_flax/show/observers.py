@@ -1,8 +1,9 @@
 """What is looked at beside the numbers of a row: host functions, found by name.
 
 An observer is a function of (event, step, row, context), called in the order of task.observers and
-then of config.observers. It reads, and may say or draw something, which adds rows of their own; what
-it returns is not used, and the state does not depend on it. What it raises ends the run. The events:
+then of config.observers. It reads, and may say or draw something, which adds rows of its own; what
+it returns is not used, and the state does not depend on it. What it raises ends the run. The
+events:
 
     'train'      a training row is written
     'epoch'      an epoch's row is written
