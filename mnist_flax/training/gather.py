@@ -50,7 +50,7 @@ def check(config: ConfigDict) -> None:
         config,
         others=(
             pretended_task,
-            lambda c: find_observers(c.observers),
+            lambda c: find_observers(c.observers or ()),  # None is told already
             lambda c: create_augment(c.augment),
             lambda c: data.check(c.data),
         ),

@@ -57,7 +57,7 @@ def stands(
       best: the metrics of the best save, if there is one.
     """
     step = saved["step"] if saved else 0
-    evaluation = _evaluation(workdir, step, task) if saved else None
+    evaluation = evaluation_of(workdir, step, task) if saved else None
     best_value = best.get(task.best) if best else None
     improved = evaluation is not None and improves(task, evaluation, best_value)
     return Standing(
@@ -82,7 +82,7 @@ def improves(task: Task, evaluation: Mapping[str, float], best: float | None) ->
     return value > best if task.metrics[task.best].larger_is_better else value < best
 
 
-def _evaluation(workdir: Path, step: int, task: Task) -> dict[str, float] | None:
+def evaluation_of(workdir: Path, step: int, task: Task) -> dict[str, float] | None:
     """Returns the metrics in a step's evaluation row; None if the step was not evaluated yet.
 
     The file knows better than the save: a save made by a signal in the middle of an evaluation is

@@ -54,7 +54,7 @@ def test_eval_ends_with_one_json_line(launch: Launch, trained: Path) -> None:
     done = launch(f"--workdir={trained}", "--mode=eval")
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert list(row) == ["loss", "global_step", "accuracy", "examples", "checkpoint", "dataset"]
+    assert list(row) == ["loss", "accuracy", "global_step", "examples", "checkpoint", "dataset"]
     told = rows(trained)[-1]
     assert (row["global_step"], row["examples"]) == (40, 37)
     assert row["accuracy"] == told["accuracy"]

@@ -9,17 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import optax
 import pytest
+from made import task_of
 from picture_files import PNGS, png
 from PIL import Image
 from properties import assert_told, idx_bytes
+from tiny import TinyNet
 
 from mnist_flax.data import folder, idx
 from mnist_flax.data.dataset import Raw, Split, make_dataset, resolve_split
 from mnist_flax.data.pictures import read_picture, read_pictures
 from mnist_flax.data.tfds_source import read_prepared
 from mnist_flax.errors import UserError
-from mnist_flax.training.resume import evaluated_accuracy
+from mnist_flax.training.standing import evaluation_of
 from mnist_flax.use.restore import restore
 from mnist_flax.workdir.files import read_config
 from mnist_flax.workdir.rows import read_rows, truncate_rows
@@ -197,7 +200,7 @@ DAMAGED_TEXTS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "metrics.jsonl, step": ("metrics.jsonl", '{"step": "x"}\n', lambda d: truncate_rows(d, 5)),
     "metrics.jsonl, accuracy": (
         *("metrics.jsonl", '{"split": "eval", "step": 5}\n'),
-        lambda d: evaluated_accuracy(d, 5),
+        lambda d: evaluation_of(d, 5, task_of(TinyNet(), optax.sgd(0.1))),
     ),
     "TFDS, deep": ("mnist/3.0.1/dataset_info.json", DEEP, lambda d: read_prepared("mnist", d)),
     "TFDS, a number": ("mnist/3.0.1/dataset_info.json", "5", lambda d: read_prepared("mnist", d)),

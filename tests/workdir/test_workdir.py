@@ -111,7 +111,8 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 
 def test_the_config_comes_back(tmp_path: Path) -> None:
-    content = {"config": {"seed": 0, "num_epochs": None, "rate": 0.1}, "environment": {"jax": "1"}}
+    versions = {"jax": "1", "mnist_flax": "2"}
+    content = {"config": {"seed": 0, "num_epochs": None, "rate": 0.1}, "environment": versions}
     folder.write_config(tmp_path, content)
     assert read_config(tmp_path) == content
 
