@@ -13,6 +13,8 @@ from jax.extend.core import jaxprs_in_params
 
 from mnist_flax import cpu
 
+pytestmark = pytest.mark.compiles
+
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 

@@ -19,6 +19,8 @@ from harness import Bench, report  # noqa: E402
 from kills import every_file_operation, random_kills  # noqa: E402
 from table import FAULTS, SHORT  # noqa: E402
 
+pytestmark = pytest.mark.compiles
+
 Outcomes = dict[str, "Future[str]"]
 
 

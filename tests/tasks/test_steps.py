@@ -29,6 +29,8 @@ from mnist_flax.keys import rng_key
 from mnist_flax.tasks.classification import loss_fn
 from mnist_flax.tasks.networks import apply_train
 
+pytestmark = pytest.mark.compiles
+
 MODEL = TinyNet()
 OPTIMIZER = optax.adam(0.01)
 TASK = task_of(MODEL, OPTIMIZER)

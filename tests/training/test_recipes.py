@@ -18,6 +18,8 @@ from mnist_flax.data.sample import read_sample
 from mnist_flax.training import train
 from mnist_flax.use.restore import restore
 
+pytestmark = pytest.mark.compiles
+
 Launch = Callable[..., CompletedProcess[str]]
 RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
 

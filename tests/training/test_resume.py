@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+import pytest
 from conftest import TESTS, events, launch_command, launch_environment, rows
 from made import state_of
 from ml_collections import ConfigDict
@@ -18,6 +19,8 @@ from tiny import TinyNet
 from mnist_flax.core.state import TrainState
 from mnist_flax.training import train
 from mnist_flax.workdir.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.compiles
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 

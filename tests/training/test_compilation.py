@@ -5,6 +5,8 @@ import pytest
 
 from mnist_flax.training.compilation import keep_compiled_programs
 
+pytestmark = pytest.mark.compiles
+
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
