@@ -11,6 +11,8 @@ import optax
 from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
+from mnist_flax.core.rates import used_rate
+from mnist_flax.core.task import Rate
 from mnist_flax.core.trees import first_change
 from mnist_flax.errors import UsageError, together, where_it_failed
 
@@ -102,7 +104,7 @@ def create_optimizer(
 
 def optimizer_of(
     config: ConfigDict, num_steps: int
-) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
+) -> tuple[optax.GradientTransformation, dict[str, Rate]]:
     """Builds what a config's optimizer, schedule and clip_by_global_norm name.
 
     Args:
@@ -110,7 +112,7 @@ def optimizer_of(
       num_steps: of the whole run.
 
     Returns:
-      The optimizer, and {'learning_rate': its schedule}.
+      The optimizer, and {'learning_rate': what it used of the schedule}, for Task.rates.
 
     Raises:
       UsageError: every fault of the three at once.
@@ -119,8 +121,11 @@ def optimizer_of(
         lambda: create_schedule(config.schedule, config.optimizer.learning_rate, num_steps),
         lambda: create_optimizer(config.optimizer, optax.constant_schedule(0.0)),
     )
-    optimizer = create_optimizer(config.optimizer, schedule, config.clip_by_global_norm)
-    return optimizer, {"learning_rate": schedule}
+
+    def build(schedule: optax.Schedule) -> optax.GradientTransformation:
+        return create_optimizer(config.optimizer, schedule, config.clip_by_global_norm)
+
+    return build(schedule), {"learning_rate": used_rate(build, schedule)}
 
 
 def _checked(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
