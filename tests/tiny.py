@@ -107,6 +107,18 @@ def spoil_late(learning_rate: optax.Schedule) -> optax.GradientTransformation:
     return optax.sgd(rates)
 
 
+def overflow(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """SGD with a record of squares that becomes infinite in the 14th update, and hurts nothing."""
+
+    def init(params: Any) -> Any:
+        return optax.ScaleByRmsState(nu=jax.tree.map(jnp.ones_like, params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return updates, state._replace(nu=jax.tree.map(lambda leaf: leaf * 900.0, state.nu))
+
+    return optax.chain(optax.GradientTransformation(init, update), optax.sgd(learning_rate))
+
+
 class DeadNet(nn.Module):
     """Logits behind a ReLU that lets none through: the loss stays at ln(num_classes)."""
 

@@ -13,7 +13,7 @@ Points = tuple[list[int], list[float]]
 
 _OF_FIGURES = ("epoch", "probabilities", "predictions")  # a line or more for each epoch or row
 # What a reader must know before any figure.
-_WARNINGS = ("fallback", "damaged_checkpoint", "flat_loss", "lost_classes")
+_WARNINGS = ("fallback", "damaged_checkpoint", "diverged", "flat_loss", "lost_classes")
 
 
 @dataclass(frozen=True)

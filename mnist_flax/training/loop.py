@@ -84,7 +84,7 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     at.steps_per_second = count / seconds
     # Here, so that no row, evaluation or save ever sees such a state.
     if not run.programs.all_finite(state):
-        raise _diverged(run, at, state, f"within steps {at.step - count + 1} to {at.step}")
+        raise _diverged(run, at, state, at.step - count + 1)
     run.console.advance(at.step, at.steps_per_second)
     return state
 
@@ -131,7 +131,7 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     if result is None:
         return
     if not all(map(math.isfinite, result.means.values())):
-        raise _diverged(run, at, state, f"in the evaluation of step {at.step}")
+        raise _diverged(run, at, state)
     row = result.row()
     _observe(run, at, state, "evaluated", row, result.outputs)
     run.writer.row(at.step, "eval", **row)
@@ -214,12 +214,26 @@ def _rates(run: Run, at: Standing, state: TrainState) -> dict[str, float]:
     return known
 
 
-def _diverged(run: Run, at: Standing, state: TrainState, where: str) -> UserError:
+def _diverged(run: Run, at: Standing, state: TrainState, first: int | None = None) -> UserError:
+    """Writes that a run diverged into its rows, and returns what ends it.
+
+    Args:
+      run: that.
+      at: the step that it was noticed at.
+      state: of this step.
+      first: of the steps in one of which it did; None: it was seen in the evaluation.
+    """
+    where = (
+        f"within steps {first} to {at.step}" if first else f"in the evaluation of step {at.step}"
+    )
     rates = _rates(run, at, state)
     told = "".join(f", at {name.replace('_', ' ')} {rate:g}" for name, rate in rates.items())
     saved = "none" if at.saved_step is None else f"step {at.saved_step}"
     lower = rates.get("learning_rate", run.plan.config.optimizer.learning_rate) / 10
+    message = f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}."
+    span = {"first_step": first or at.step, "last_step": at.step}
+    run.writer.record(at.step, "diverged", message, **span, **rates)
     return UserError(
-        f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}. Start afresh "
-        f"with another --workdir and, say, --config.optimizer.learning_rate={lower:g}"
+        f"{message} Start afresh with another --workdir and, say, "
+        f"--config.optimizer.learning_rate={lower:g}"
     )
