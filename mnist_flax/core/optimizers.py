@@ -37,6 +37,7 @@ SCHEDULES = {
 
 # What an argument called `mask` may name: which parameters a weight decay touches.
 MASKS = {"kernels": "mnist_flax.core.optimizers:kernels"}
+_LENGTHS = ("decay_steps", "transition_steps")  # what schedules call the number of steps
 _MASK_ARGUMENTS = ("mask", "weight_decay_mask", "trust_ratio_mask")
 
 
@@ -59,12 +60,27 @@ def create_schedule(config: ConfigDict, learning_rate: float, total_steps: int) 
     function = registry.resolve(config.name, SCHEDULES, "config.schedule.name")
     names = _parameters(function, "config.schedule.name")
     rate_name = next((n for n in ("value", "peak_value", "init_value") if n in names), None)
-    given = {rate_name: learning_rate, "decay_steps": total_steps, "transition_steps": total_steps}
+    given: dict[str | None, float] = {rate_name: learning_rate}
+    given |= dict.fromkeys(_LENGTHS, total_steps)
     defaults = {name: value for name, value in given.items() if name in names}
     schedule = _call(function, config, "config.schedule", defaults)
     if not callable(schedule):
         raise UsageError(f"config.schedule.name={config.name!r} gave {schedule!r}, no schedule.")
     return cast(optax.Schedule, schedule)
+
+
+def length_matters(config: ConfigDict) -> bool:
+    """Says whether create_schedule() would tell the schedule how many steps the run has.
+
+    Args:
+      config: the schedule section.
+
+    Raises:
+      UsageError: an unknown name.
+    """
+    function = registry.resolve(config.name, SCHEDULES, "config.schedule.name")
+    names = _parameters(function, "config.schedule.name")
+    return any(name in names and name not in config for name in _LENGTHS)
 
 
 def create_optimizer(
