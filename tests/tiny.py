@@ -1,6 +1,10 @@
 """A network and a recipe small enough that a test run takes seconds. Not a test itself."""
 
+import functools
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -13,14 +17,23 @@ class TinyNet(nn.Module):
 
     num_classes: int = 10
     features: int = 4
+    dtype: Any = None  # that it computes in; None: in that of its parameters
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        x = nn.Conv(self.features, (3, 3), name="conv")(images)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        norm = functools.partial(nn.BatchNorm, momentum=0.9, dtype=self.dtype)
+        x = nn.Conv(self.features, (3, 3), dtype=self.dtype, name="conv")(images)
+        x = norm(use_running_average=not train, name="norm")(x)
         x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2))
         x = nn.Dropout(0.3, deterministic=not train, name="dropout")(x)
-        return nn.Dense(self.num_classes, name="logits")(x.reshape(len(x), -1))
+        head = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")
+        return head(x.reshape(len(x), -1))
+
+
+class HalfNet(TinyNet):
+    """The same, computing in bfloat16."""
+
+    dtype: Any = jnp.bfloat16
 
 
 def get_config() -> ConfigDict:
@@ -92,6 +105,18 @@ def spoil_late(learning_rate: optax.Schedule) -> optax.GradientTransformation:
     """SGD that turns every parameter into NaN in its 14th update."""
     rates = optax.join_schedules([learning_rate, lambda step: float("nan")], [13])
     return optax.sgd(rates)
+
+
+def overflow(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """SGD with a record of squares that becomes infinite in the 14th update, and hurts nothing."""
+
+    def init(params: Any) -> Any:
+        return optax.ScaleByRmsState(nu=jax.tree.map(jnp.ones_like, params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return updates, state._replace(nu=jax.tree.map(lambda leaf: leaf * 900.0, state.nu))
+
+    return optax.chain(optax.GradientTransformation(init, update), optax.sgd(learning_rate))
 
 
 class DeadNet(nn.Module):

@@ -44,7 +44,7 @@ def degrees(config: ConfigDict, spec: Spec) -> Task:
             "within_45": Metric(".3f", larger_is_better=True),
         },
         best="within_45",
-        rates={**rates, "step_share": lambda step: step / spec.num_steps},
+        rates={**rates, "step_share": lambda variables, opt_state, step: step / spec.num_steps},
         model=model,
     )
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ml_collections import ConfigDict
 
 from mnist_flax.cli.flags import FLAGS, Launch, workdir
-from mnist_flax.config import is_harmless
 
 if TYPE_CHECKING:  # it brings JAX
     from mnist_flax.core.task import Task
@@ -31,6 +30,8 @@ def after_a_stop(launch: Launch) -> None:
 
 def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
     """Says what may be done with the finished run of this config, as far as its task can."""
+    from mnist_flax.core.optimizers import length_matters  # it brings JAX
+
     run = [f"--config={FLAGS.config}", f"--workdir={workdir()}"]
     if "eval" in task.modes:
         which = ["--checkpoint=best"] if task.best else []
@@ -39,7 +40,7 @@ def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
         say(f"Ask it with:      {_command(launch, [*run, '--mode=predict', 'PICTURE.png'])}")
     if "report" in task.modes and not FLAGS.report:
         say(f"Look at it with:  {_command(launch, [*run, '--mode=report'])}")
-    if is_harmless("num_steps", config):
+    if not length_matters(config.schedule):
         say(f"Train it longer:  {_command(launch, [*_to_go_on(launch.argv[1:]), _LONGER])}")
 
 

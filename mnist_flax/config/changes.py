@@ -87,11 +87,14 @@ def diff(old: ConfigDict | dict, new: ConfigDict | dict) -> dict[str, tuple[Any,
     }
 
 
-def is_harmless(field: str, config: ConfigDict) -> bool:
+def is_harmless(field: str, *, length_matters: bool) -> bool:
     """Says whether a run may be resumed although this field changed.
 
-    More (or fewer) steps are harmless as long as no learning rate depends on their number.
+    Args:
+      field: 'num_steps', 'data.name', …
+      length_matters: whether a learning rate depends on the number of steps; what knows schedules
+        says so (core/optimizers.py). If not, more (or fewer) steps are harmless.
     """
     if field in ("num_steps", "num_epochs"):
-        return config.schedule.name == "constant_schedule"
+        return not length_matters
     return field in _HARMLESS

@@ -81,6 +81,18 @@ def make_eval_batch(task: Task, draw: Draw) -> Callable[..., tuple[Sums, dict[st
 
 
 def all_finite(state: TrainState) -> jax.Array:
-    """Says whether no variable and no open sum is NaN or infinite: bool []."""
-    leaves = jax.tree.leaves((state.variables, state.window, state.epoch))
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+    """Says whether a run may go on from this state: bool [].
+
+    No variable, no open sum and no array of the optimizer's is NaN or infinite. A single number of
+    the optimizer's may be infinite: 'the best value so far' is so before there is one.
+    """
+    held = jax.tree.leaves((state.variables, state.window, state.epoch))
+    its_own = jax.tree.leaves(state.opt_state)
+    arrays, numbers = [x for x in its_own if x.ndim], [x for x in its_own if not x.ndim]
+    sound = [jnp.isfinite(leaf).all() for leaf in [*held, *arrays] if _may_fail(leaf)]
+    sound += [~jnp.isnan(leaf) for leaf in numbers if _may_fail(leaf)]
+    return jnp.stack(sound).all() if sound else jnp.array(True)
+
+
+def _may_fail(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)  # not counts, masks and keys

@@ -11,6 +11,8 @@ import optax
 from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
+from mnist_flax.core.rates import used_rate
+from mnist_flax.core.task import Rate
 from mnist_flax.core.trees import first_change
 from mnist_flax.errors import UsageError, together, where_it_failed
 
@@ -35,6 +37,7 @@ SCHEDULES = {
 
 # What an argument called `mask` may name: which parameters a weight decay touches.
 MASKS = {"kernels": "mnist_flax.core.optimizers:kernels"}
+_LENGTHS = ("decay_steps", "transition_steps")  # what schedules call the number of steps
 _MASK_ARGUMENTS = ("mask", "weight_decay_mask", "trust_ratio_mask")
 
 
@@ -57,12 +60,27 @@ def create_schedule(config: ConfigDict, learning_rate: float, total_steps: int) 
     function = registry.resolve(config.name, SCHEDULES, "config.schedule.name")
     names = _parameters(function, "config.schedule.name")
     rate_name = next((n for n in ("value", "peak_value", "init_value") if n in names), None)
-    given = {rate_name: learning_rate, "decay_steps": total_steps, "transition_steps": total_steps}
+    given: dict[str | None, float] = {rate_name: learning_rate}
+    given |= dict.fromkeys(_LENGTHS, total_steps)
     defaults = {name: value for name, value in given.items() if name in names}
     schedule = _call(function, config, "config.schedule", defaults)
     if not callable(schedule):
         raise UsageError(f"config.schedule.name={config.name!r} gave {schedule!r}, no schedule.")
     return cast(optax.Schedule, schedule)
+
+
+def length_matters(config: ConfigDict) -> bool:
+    """Says whether create_schedule() would tell the schedule how many steps the run has.
+
+    Args:
+      config: the schedule section.
+
+    Raises:
+      UsageError: an unknown name.
+    """
+    function = registry.resolve(config.name, SCHEDULES, "config.schedule.name")
+    names = _parameters(function, "config.schedule.name")
+    return any(name in names and name not in config for name in _LENGTHS)
 
 
 def create_optimizer(
@@ -102,7 +120,7 @@ def create_optimizer(
 
 def optimizer_of(
     config: ConfigDict, num_steps: int
-) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
+) -> tuple[optax.GradientTransformation, dict[str, Rate]]:
     """Builds what a config's optimizer, schedule and clip_by_global_norm name.
 
     Args:
@@ -110,7 +128,7 @@ def optimizer_of(
       num_steps: of the whole run.
 
     Returns:
-      The optimizer, and {'learning_rate': its schedule}.
+      The optimizer, and {'learning_rate': what it used of the schedule}, for Task.rates.
 
     Raises:
       UsageError: every fault of the three at once.
@@ -119,8 +137,11 @@ def optimizer_of(
         lambda: create_schedule(config.schedule, config.optimizer.learning_rate, num_steps),
         lambda: create_optimizer(config.optimizer, optax.constant_schedule(0.0)),
     )
-    optimizer = create_optimizer(config.optimizer, schedule, config.clip_by_global_norm)
-    return optimizer, {"learning_rate": schedule}
+
+    def build(schedule: optax.Schedule) -> optax.GradientTransformation:
+        return create_optimizer(config.optimizer, schedule, config.clip_by_global_norm)
+
+    return build(schedule), {"learning_rate": used_rate(build, schedule)}
 
 
 def _checked(optimizer: optax.GradientTransformation, name: str) -> optax.GradientTransformation:

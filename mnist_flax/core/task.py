@@ -16,6 +16,8 @@ from mnist_flax.data.sources import Batch
 
 Variables = dict[str, Any]  # {'params': …, 'batch_stats': …}: any nesting of arrays
 OptState = Any  # one optimizer's, or a dict of several
+# (variables, opt_state, step) -> number, after the update of this step, counted from 0.
+Rate = Callable[[Variables, OptState, int], float | None]
 
 
 class Metric(NamedTuple):
@@ -62,7 +64,9 @@ class Task(NamedTuple):
       best: the metric that chooses the best save; '' for none.
       observers: names of show/observers.py, or 'package.module:function': what is looked at beside
         the numbers of a row.
-      rates: schedules by name, step -> number, that training rows show: {'learning_rate': …}.
+      rates: what training rows show of the last update, {'learning_rate': …}: (variables,
+        opt_state, step) -> number, or None where it is not known, which is said once. The step is
+        counted from 0. Called on the host.
       model: the linen module that gives `predict` its answers, from the same variables, for those
         that look into its layers; None where there is no such one.
       in_training: (variables, batch, key) -> outputs [B, …] by name, as `update` computes them; for
@@ -81,7 +85,7 @@ class Task(NamedTuple):
     metrics: Mapping[str, Metric]
     best: str = ""
     observers: tuple[str, ...] = ()
-    rates: Mapping[str, Callable[[int], Any]] = {}
+    rates: Mapping[str, Rate] = {}
     model: nn.Module | None = None
     in_training: Callable[[Variables, Batch, jax.Array], dict[str, jax.Array]] | None = None
     exported: tuple[str, ...] = ()

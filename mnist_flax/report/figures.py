@@ -57,14 +57,15 @@ def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[
             yscale = metrics.scale(name, metric, measured)
             stretched += [metrics.label(name)] * (yscale == "accuracy")
             draw(metrics.place(name), lines, metrics.label(name, task_name), yscale)
-    for name in task.rates:
-        line = {"train": points(history.train, name)}
+    rates = [name for name in task.rates if any(name in row for row in history.train)]
+    for name in rates:
+        line = {"train": points([row for row in history.train if name in row], name)}
         draw(metrics.place(name), line, metrics.label(name), "linear")
     # 0 says that all steps up to a row were an earlier process's.
     timed = [row for row in history.train if row["steps_per_second"]]
     line = {"train": points(timed, "steps_per_second")}
     draw("speed", line, "steps per second", "linear")
-    return Curves(made, stretched, [metrics.label(name) for name in task.rates])
+    return Curves(made, stretched, [metrics.label(name) for name in rates])
 
 
 def drawn(name: str, draw: Callable[[], plots.Figure], alt: str) -> Picture:

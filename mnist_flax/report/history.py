@@ -13,7 +13,7 @@ Points = tuple[list[int], list[float]]
 
 _OF_FIGURES = ("epoch", "probabilities", "predictions")  # a line or more for each epoch or row
 # What a reader must know before any figure.
-_WARNINGS = ("fallback", "damaged_checkpoint", "flat_loss", "lost_classes")
+_WARNINGS = ("fallback", "damaged_checkpoint", "diverged", "flat_loss", "lost_classes")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> Hi
 
     Args:
       workdir: of the run.
-      columns: what each row of 'train' and of 'eval' must hold, numbers.
+      columns: what each row of 'train' and of 'eval' must hold, numbers; rates aside of which an
+        event says that rows have none.
 
     Raises:
       UserError: a row is damaged.
@@ -53,6 +54,8 @@ def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> Hi
         _require(row, ("event", "message"), str, workdir)
     events = [row for row in told if row["event"] not in _OF_FIGURES]
     latest = {row["event"]: row for row in events if row["event"] in _WARNINGS}
+    absent = {name for row in told if row["event"] == "no_rate" for name in row.get("rates", ())}
+    columns = {split: [n for n in names if n not in absent] for split, names in columns.items()}
     return History(
         train=_of_split(rows, "train", columns, workdir),
         eval=_of_split(rows, "eval", columns, workdir),

@@ -43,9 +43,13 @@ class Writer:
 
     def event(self, step: int, event: str, message: str, **values: Any) -> None:
         """Writes a row of another kind (resumed, stopped, fallback, …) and says its message."""
+        self.record(step, event, message, **values)
+        self._console.say(message)
+
+    def record(self, step: int, event: str, message: str, **values: Any) -> None:
+        """Writes such a row without a word: of what an error says next."""
         row = {"step": step, "event": event, "message": message, **values}
         self._append(row | {"dataset": self._dataset})
-        self._console.say(message)
 
     def drawing(self, step: int) -> Callable[[Mapping[str, np.ndarray]], None] | None:
         """Returns what shows pictures uint8 [H, W, 3] of this step; None where nothing does."""

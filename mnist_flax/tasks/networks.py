@@ -77,7 +77,8 @@ def apply_train(
       key: of its dropout.
 
     Returns:
-      What the module gives, and the collections that it changed: {'batch_stats': …}.
+      What the module gives, float32 where it is floating point, whatever it computes in; and the
+      collections that it changed: {'batch_stats': …}.
 
     Raises:
       UsageError: the module fails, or its batch statistics change their form.
@@ -101,17 +102,21 @@ def apply_train(
             f"config.model.name={_name(model)!r}: a step makes {change}; batch statistics must "
             "keep their form."
         )
-    return outputs, changed
+    return _single_precision(outputs), changed
 
 
 def apply_eval(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
     """Applies a module at rest, running statistics and no dropout: images uint8 [B, H, W, C].
 
+    Returns:
+      What the module gives, float32 where it is floating point, whatever it computes in.
+
     Raises:
       UsageError: the module fails.
     """
     with _told(model, images.shape):
-        return cast(jax.Array, model.apply(variables, normalize(images)))
+        outputs = model.apply(variables, normalize(images))
+    return cast(jax.Array, _single_precision(outputs))
 
 
 def require_width(model: nn.Module, outputs: Any, images: jax.Array, width: int, mode: str) -> None:
@@ -131,6 +136,22 @@ def require_width(model: nn.Module, outputs: Any, images: jax.Array, width: int,
             f"config.model.name={_name(model)!r}{mode} gives {got} for {len(images)} images of "
             f"{width} classes; needed are [{len(images)}, {width}]."
         )
+
+
+def _single_precision(outputs: Any) -> Any:
+    """The same outputs, a pytree, in float32 where they are of another floating point.
+
+    A module may compute in bfloat16; a softmax of its logits there has 8 bits, its sum 0.997.
+    """
+
+    def cast_one(leaf: Any) -> Any:
+        kind = getattr(leaf, "dtype", None)
+        # float32 is not touched at all: a cast would be an equation in the step of every recipe.
+        if kind is None or kind == jnp.float32 or not jnp.issubdtype(kind, jnp.floating):
+            return leaf
+        return leaf.astype(jnp.float32)
+
+    return jax.tree.map(cast_one, outputs)
 
 
 def _name(model: nn.Module) -> str:

@@ -40,7 +40,7 @@ class Programs:
         is first called.
       eval_batch: (variables, feed, index) -> sums and outputs of the index-th batch of the
         evaluation's source.
-      all_finite: (state) -> whether no variable and no open sum is NaN or infinite.
+      all_finite: (state) -> whether nothing in it is NaN or infinite; see core/chunk.py.
       slow_layers: those for whose sake the steps of a chunk are called from Python, one by one.
       seconds: how long compilation took.
     """

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 
 from mnist_flax.core.chunk import LastBatch
 from mnist_flax.core.evaluation import evaluate
+from mnist_flax.core.rates import known_rates
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.sums import empty, means
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UsageError, UserError, where_it_failed
 from mnist_flax.show.console import Console
 from mnist_flax.show.observers import Context
 from mnist_flax.show.writer import Writer
@@ -82,7 +83,7 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     at.steps_per_second = count / seconds
     # Here, so that no row, evaluation or save ever sees such a state.
     if not run.programs.all_finite(state):
-        raise _diverged(run, at, f"within steps {at.step - count + 1} to {at.step}")
+        raise _diverged(run, at, state, at.step - count + 1)
     run.console.advance(at.step, at.steps_per_second)
     return state
 
@@ -90,11 +91,12 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the window: writes its means and returns the state with an empty one."""
     task = run.plan.task
+    rates = _rates(run, at, state)
     # No time was spent if all steps of the window were an earlier process's.
     rate = (at.step - at.row_step) / at.row_seconds if at.row_seconds else 0.0
     row = {
         **means(state.window, task.metrics),
-        **{name: float(schedule(at.step - 1)) for name, schedule in task.rates.items()},
+        **rates,
         "steps_per_second": rate,
         "images_per_second": rate * run.plan.config.batch_size,
     }
@@ -128,7 +130,7 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     if result is None:
         return
     if not all(map(math.isfinite, result.means.values())):
-        raise _diverged(run, at, f"in the evaluation of step {at.step}")
+        raise _diverged(run, at, state)
     row = result.row()
     _observe(run, at, state, "evaluated", row, result.outputs)
     run.writer.row(at.step, "eval", **row)
@@ -181,16 +183,49 @@ def _last_batch(run: Run, at: Standing, state: TrainState) -> LastBatch:
     return run.programs.last_batch(state, run.plan.source.feed(at.step - 1, 1))
 
 
-def _diverged(run: Run, at: Standing, where: str) -> UserError:
-    rates = {
-        name: float(schedule(max(at.step - 1, 0))) for name, schedule in run.plan.task.rates.items()
-    }
+def _rates(run: Run, at: Standing, state: TrainState) -> dict[str, float]:
+    """Returns the rates of the last update; says once in a run which of them are not known."""
+    config, rates = run.plan.config, run.plan.task.rates
+    step = max(at.step - 1, 0)
+    try:
+        known, unknown = known_rates(rates, state.variables, state.opt_state, step)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's own function raises
+        raise UsageError(
+            f"config.task.name={config.task.name!r}: its rates fail: "
+            f"{where_it_failed(error, __file__)}"
+        ) from error
+    if unknown and not at.no_rate_told:
+        named = ", ".join(name.replace("_", " ") for name in unknown)
+        message = (
+            f"Rows have no {named}: what config.optimizer.name={config.optimizer.name!r} uses "
+            "cannot be told from its state."
+        )
+        run.writer.event(at.step, "no_rate", message, rates=unknown)
+        at.no_rate_told = True
+    return known
+
+
+def _diverged(run: Run, at: Standing, state: TrainState, first: int | None = None) -> UserError:
+    """Writes that a run diverged into its rows, and returns what ends it.
+
+    Args:
+      run: that.
+      at: the step that it was noticed at.
+      state: of this step.
+      first: of the steps in one of which it did; None: it was seen in the evaluation.
+    """
+    where = (
+        f"within steps {first} to {at.step}" if first else f"in the evaluation of step {at.step}"
+    )
+    rates = _rates(run, at, state)
     told = "".join(f", at {name.replace('_', ' ')} {rate:g}" for name, rate in rates.items())
     saved = "none" if at.saved_step is None else f"step {at.saved_step}"
     advice = ""
     if "learning_rate" in rates:
         advice = f" and, say, --config.optimizer.learning_rate={rates['learning_rate'] / 10:g}"
-    return UserError(
-        f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}. Start afresh "
-        f"with another --workdir{advice}"
-    )
+    message = f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}."
+    span = {"first_step": first or at.step, "last_step": at.step}
+    run.writer.record(at.step, "diverged", message, **span, **rates)
+    return UserError(f"{message} Start afresh with another --workdir{advice}")

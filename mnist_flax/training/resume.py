@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mnist_flax.config import diff, is_harmless
+from mnist_flax.core.optimizers import length_matters
 from mnist_flax.core.state import TrainState
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
@@ -72,10 +73,12 @@ def _newest_metadata(
     changed = diff(metadata["config"], config.to_dict())
     theirs, ours = metadata["dataset"], describe_data(dataset)
     other_data = theirs["fingerprint"] != ours["fingerprint"]
+    matters = length_matters(config.schedule)
     harmful = {
         name: pair
         for name, pair in changed.items()
-        if not is_harmless(name, config) or (other_data and name.startswith("data."))
+        if not is_harmless(name, length_matters=matters)
+        or (other_data and name.startswith("data."))
     }
     if other_data:
         keys = [key for key in ("name", "source", "fingerprint") if theirs[key] != ours[key]]

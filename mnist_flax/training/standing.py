@@ -26,6 +26,7 @@ class Standing:
       row_step: the last row's, or the first of this process.
       row_seconds: spent in steps since then.
       steps_per_second: of the last chunk.
+      no_rate_told: whether the rows say already which rates they lack.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Standing:
     row_step: int = 0
     row_seconds: float = 0.0
     steps_per_second: float = 1.0
+    no_rate_told: bool = False
 
 
 def stands(
@@ -69,6 +71,9 @@ def stands(
         best=evaluation[task.best] if evaluation and improved else best_value,
         improved=improved,
         row_step=step,
+        no_rate_told=any(
+            row.get("event") == "no_rate" and row["step"] <= step for row in read_rows(workdir)
+        ),
     )
 
 

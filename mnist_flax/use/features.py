@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from mnist_flax.core.task import Variables
@@ -23,10 +24,11 @@ def feature_maps(model: nn.Module, variables: Variables, images: jax.Array) -> d
       images: uint8 [B, H, W, C].
 
     Returns:
-      {'conv1': float32 [B, h, w, c], …} in the order of the calls, which jax.jit keeps because it
-      is an OrderedDict. A layer inside another is 'block/conv1'; the second call of the same layer
-      is 'conv1#2'. What layers keep with `self.sow('intermediates', name, …)` is included. Where a
-      network looks at several views of an image, the maps are of the first.
+      {'conv1': float32 [B, h, w, c], …}, whatever the layers compute in, in the order of the calls,
+      which jax.jit keeps because it is an OrderedDict. A layer inside another is 'block/conv1'; the
+      second call of the same layer is 'conv1#2'. What layers keep with
+      `self.sow('intermediates', name, …)` is included. Where a network looks at several views of an
+      image, the maps are of the first.
     """
 
     def maps_of(image: jax.Array) -> OrderedDict[str, jax.Array]:
@@ -37,7 +39,7 @@ def feature_maps(model: nn.Module, variables: Variables, images: jax.Array) -> d
             mutable=["intermediates"],
         )
         return OrderedDict(
-            (name, values[0])
+            (name, values[0].astype(jnp.float32))
             for name, values in _named(kept["intermediates"])
             if getattr(values, "ndim", 0) == 4
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mnist_flax.data.dataset import Split
@@ -23,7 +24,8 @@ def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
 
     Returns:
       What task.predict gives, [N, …] by name: of a classification {'classes': int32 [N],
-      'probabilities': float32 [N, K]}.
+      'probabilities': float32 [N, K]}. What NumPy has no type for, as bfloat16, is float32: an NPZ
+      file would hold bytes of no type.
     """
     batch_size = min(restored.config.batch_size, len(images))
     predict_batch = jax.jit(restored.task.predict)
@@ -33,8 +35,13 @@ def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
         missing = batch_size - len(batch)  # one shape for all batches: one compilation
         padded = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
         result = jax.device_get(predict_batch(restored.state.variables, padded))
-        parts.append({name: values[: len(batch)] for name, values in result.items()})
+        parts.append({name: _told(values[: len(batch)]) for name, values in result.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _told(values: np.ndarray) -> np.ndarray:
+    foreign = values.dtype.kind == "V" and jnp.issubdtype(values.dtype, jnp.floating)
+    return values.astype(np.float32) if foreign else values
 
 
 def is_classification(restored: Restored) -> bool:

@@ -12,11 +12,13 @@ from made import state_of
 from ml_collections import ConfigDict
 from tiny import TinyNet
 
+from mnist_flax.core.chunk import all_finite
 from mnist_flax.data import load
 from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.data.sources import order_of
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.keys import rng_key
+from mnist_flax.report import write_report
 from mnist_flax.training import train
 from mnist_flax.use.restore import load_data, restore
 from mnist_flax.workdir.environment import environment
@@ -253,6 +255,39 @@ def test_a_run_that_diverges_stops_in_that_chunk_and_keeps_its_good_save(
     saved = restore(tmp_path, "latest", {}).state
     assert int(saved.step) == 12
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved.params))
+
+
+def test_an_optimizer_whose_state_becomes_infinite_stops_the_run(tiny_config, tmp_path) -> None:
+    tiny_config.optimizer = ConfigDict({"name": "tiny:overflow", "learning_rate": 0.01})
+    tiny_config.eval_every_steps = 1000
+    with pytest.raises(UserError, match=r"NaN or infinity within steps 13 to 16.*save: step 12"):
+        train(tiny_config, tmp_path)
+
+
+def test_a_run_that_diverged_says_so_in_its_rows_and_its_report(tiny_config, tmp_path) -> None:
+    tiny_config.optimizer = ConfigDict({"name": "tiny:spoil_late", "learning_rate": 0.01})
+    for _ in range(2):  # on resume it is cut with the rows after the save
+        with pytest.raises(UserError, match="diverged"):
+            train(tiny_config, tmp_path)
+        (told,) = events(tmp_path, "diverged")
+    assert told["first_step"] <= 14 <= told["last_step"] == told["step"] <= 16
+    assert told["learning_rate"] == pytest.approx(0.01)
+    assert told["message"].startswith("The run diverged: NaN or infinity within steps 1")
+    restored = restore(tmp_path, "latest", {})
+    page = write_report(tmp_path, restored, load_data(restored, print)).read_text()
+    assert f"Step {told['step']}: The run diverged" in page
+
+
+def test_an_infinite_number_of_an_optimizer_is_no_divergence() -> None:
+    state = state_of(TinyNet(), optax.sgd(0.1), (8, 8, 1), 0)
+    for its_own, sound in (
+        (jnp.inf, True),
+        (jnp.nan, False),
+        (jnp.array([1.0, jnp.inf]), False),
+        (jax.random.key(0), True),
+        (jnp.array([7, 8]), True),
+    ):
+        assert bool(all_finite(state.replace(opt_state=(jnp.asarray(its_own),)))) is sound
 
 
 def test_an_evaluation_that_is_no_number_stops_the_run(tiny_config, tmp_path) -> None:
