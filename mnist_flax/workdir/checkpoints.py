@@ -33,6 +33,12 @@ class DamagedCheckpoint(UserError):
         self.path = path
 
 
+def holds_saves(directory: Path) -> bool:
+    """Says whether a save lies in workdir/checkpoints, whole or not; nothing is opened for it."""
+    folders = [directory / "latest", directory / "best"]
+    return any(p.name.isdecimal() for f in folders if f.is_dir() for p in f.iterdir())
+
+
 class Checkpoints:
     """The saves of one workdir. Synchronous: an error is an error where it happens."""
 
@@ -235,7 +241,7 @@ class Checkpoints:
             for other in self._listed(manager)
             if self._folder(manager, other) != path
         ]
-        advice = "Move it away to go on from the beginning."
+        advice = "Start afresh with another --workdir."
         if others and self._read_only:
             advice = f"Take another: --checkpoint={max(others)}"
         elif others:
