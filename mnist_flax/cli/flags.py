@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mnist_flax.cli.recipe import define_overrides, load_recipe
+from mnist_flax.config.paths import expanded
 from mnist_flax.errors import UsageError
 
 # What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
@@ -88,7 +89,7 @@ def _nothing_to_do_with_it() -> str:
 def workdir() -> Path:
     """Returns --workdir, or runs/ and the name of the config file, with its variant."""
     if FLAGS.workdir:
-        return Path(FLAGS.workdir)
+        return expanded(FLAGS.workdir, "--workdir")
     if FLAGS.config is None:
         raise UsageError("--workdir is missing: name the run's folder, or its --config.")
     path, _, variant = FLAGS.config.partition(":")

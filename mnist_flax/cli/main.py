@@ -13,6 +13,7 @@ Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --conf
 --config.data.data_dir=FOLDER. All fields, with what they mean: mnist_flax/config/fields.py.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"{__doc__}\n{describe_flags()}")
         return 0
     sys.path.append(str(Path.cwd()))  # where 'package.module:attribute' of a config may lie
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path comes out in the bytes that it has
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         launch = parse(argv)
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps

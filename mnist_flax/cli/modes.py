@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
 from mnist_flax.cli.hints import after_a_stop, after_training, say
 from mnist_flax.config import overridden
+from mnist_flax.config.paths import expanded
 from mnist_flax.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -27,15 +28,17 @@ def _train(launch: Launch) -> int:
     config, notes = overridden(launch.recipe, launch.overrides)
     for note in notes:
         say(note)
+    folder, init_from = workdir(), None
+    if FLAGS.init_from:
+        init_from = (expanded(FLAGS.init_from, "--init_from"), FLAGS.checkpoint)
     with StopSignals() as stop:
         from mnist_flax.training import train
         from mnist_flax.training.compilation import keep_compiled_programs
         from mnist_flax.training.gather import pretended_task
 
-        if folder := keep_compiled_programs():
-            say(f"Compiled programs are kept in {folder}.")
-        init_from = (Path(FLAGS.init_from), FLAGS.checkpoint) if FLAGS.init_from else None
-        train(config, workdir(), should_stop=stop.requested, init_from=init_from)
+        if kept := keep_compiled_programs():
+            say(f"Compiled programs are kept in {kept}.")
+        train(config, folder, should_stop=stop.requested, init_from=init_from)
     if stop.signal is not None:
         after_a_stop(launch)
         return 128 + stop.signal
@@ -72,7 +75,7 @@ def _predict(launch: Launch) -> int:
 
 def _predict_split(launch: Launch) -> int:
     refuse({"center"})
-    output = Path(FLAGS.output)
+    output = expanded(FLAGS.output, "--output")
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"--output={output}: name a file in a folder that exists.")
     from mnist_flax.use.prediction import is_classification, predict_split
@@ -83,7 +86,7 @@ def _predict_split(launch: Launch) -> int:
     told = f"{len(dataset.eval.labels):,} images"
     if is_classification(restored):
         told += f", accuracy {(outputs['classes'] == dataset.eval.labels).mean():.4f}"
-    say(f"{told}, in {FLAGS.output}")
+    say(f"{told}, in {output}")
     return 0
 
 
@@ -116,7 +119,7 @@ def _write_report(launch: Launch, which: str, overrides: Mapping[str, Any]) -> N
     dataset = _load_data(restored)
     others = (
         (path, other, _load_data(other).eval)
-        for path in map(Path, FLAGS.compare)
+        for path in [expanded(name, "--compare") for name in FLAGS.compare]
         for other in [_restore_other(overrides, path, which)]
     )
     recipe = Recipe(FLAGS.config, launch.recipe) if launch.recipe is not None else None

@@ -2,6 +2,7 @@
 
 fields.py      default_config(): every field with what it means
 changes.py     the command line's values; what a run may take when it goes on
+paths.py       ~ in the name of a folder
 registry.py    a name, or 'package.module:attribute', -> the object
 validation.py  every fault of a config at once
 """

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mnist_flax.config.paths import expanded
 from mnist_flax.data import folder, idx, sample, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
@@ -88,8 +89,9 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
 
 def _data_dir(given: str | None) -> Path:
     if given is None:
-        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    data_dir = Path(given).expanduser()
+        default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+        return expanded(default, "config.data.data_dir")
+    data_dir = expanded(given, "config.data.data_dir")
     if not data_dir.is_dir():
         # Not created: a typing error would download the data into a new place.
         what = "is a file, not a directory" if data_dir.exists() else "does not exist"

@@ -150,6 +150,8 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
         run.checkpoints.copy_to_best(at.step)
     elif at.improved:
         run.checkpoints.save(state, metadata, best=True)
+    if at.saved_step is None:  # so that the rows tell of it when the saves are lost
+        run.writer.event(at.step, "saved", f"First save: step {at.step:,}.")
     at.saved_step, at.improved = at.step, False
     _observe(run, at, state, "saved", {})
 

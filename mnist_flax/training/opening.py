@@ -56,6 +56,7 @@ def opened(
     config, task = plan.config, plan.task
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(workdir))
+        resume.refuse_lost_saves(workdir, evaluations_are_saved=bool(task.best))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
         restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)

@@ -2,7 +2,8 @@
 
     config.json      files.py: every resolved field, the data, the versions of the stack
     metrics.jsonl    rows.py: a JSON object a line
-    checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices damage
+    checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices damage,
+                     plain_path.py has Orbax take any name for a name
                      metadata.py: what a save tells beside its arrays
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py

@@ -10,6 +10,7 @@ the newest saves (orbax issue 526). A save holds the state, and as JSON its meta
 of both: Orbax itself believes a flipped bit in the tensors.
 """
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.workdir import old_runs
 from mnist_flax.workdir.digests import describe, json_digest, mismatches, state_digest
+from mnist_flax.workdir.plain_path import plain_path
 from mnist_flax.workdir.save_faults import first_line, silent_after_failure
 
 
@@ -31,6 +33,12 @@ class DamagedCheckpoint(UserError):
         """Takes the whole message."""
         super().__init__(message)
         self.path = path
+
+
+def holds_saves(directory: Path) -> bool:
+    """Says whether a save lies in workdir/checkpoints, whole or not; nothing is opened for it."""
+    folders = [directory / "latest", directory / "best"]
+    return any(p.name.isdecimal() for f in folders if f.is_dir() for p in f.iterdir())
 
 
 class Checkpoints:
@@ -45,8 +53,12 @@ class Checkpoints:
           read_only: creates, cleans and deletes nothing; for use beside a run that trains.
         """
         self._directory = directory.absolute()
-        self._latest = _manager(self._directory / "latest", keep, read_only)
-        self._best = _manager(self._directory / "best", 1, read_only)
+        if not read_only:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        self._stack = contextlib.ExitStack()
+        plain = self._stack.enter_context(plain_path(self._directory))
+        self._latest = _manager(plain / "latest", keep, read_only)
+        self._best = _manager(plain / "best", 1, read_only)
         self._read_only = read_only
         self._passed_over: list[Path] = []
 
@@ -54,6 +66,7 @@ class Checkpoints:
         """Releases Orbax's threads."""
         self._latest.close()
         self._best.close()
+        self._stack.close()
 
     def steps(self) -> list[int]:
         """Returns the saved steps, in order."""
@@ -235,7 +248,7 @@ class Checkpoints:
             for other in self._listed(manager)
             if self._folder(manager, other) != path
         ]
-        advice = "Move it away to go on from the beginning."
+        advice = "Start afresh with another --workdir."
         if others and self._read_only:
             advice = f"Take another: --checkpoint={max(others)}"
         elif others:

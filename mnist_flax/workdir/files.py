@@ -18,11 +18,16 @@ def reason(error: Exception) -> str:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all, whatever happens in between."""
+    """Writes a file whole or not at all, whatever happens in between.
+
+    What UTF-8 cannot hold (a byte of a folder's name) stands in a text as an escape: \\udce9.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(
+                content.encode(errors="backslashreplace") if isinstance(content, str) else content
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -58,6 +58,28 @@ def remove(name: str) -> Callable[[Path], None]:
     return removing
 
 
+def remove_all_but_the_config(workdir: Path) -> None:
+    """Removes the saves, and on purpose what is left of metrics.jsonl."""
+    remove("checkpoints")(workdir)
+    (workdir / METRICS_FILE).unlink(missing_ok=True)
+
+
+def empty_folders(workdir: Path) -> None:
+    """Leaves of the saves nothing but the folders that they lay in."""
+    remove("checkpoints")(workdir)
+    for name in ("latest", "best"):
+        (workdir / "checkpoints" / name).mkdir(parents=True)
+
+
+def as_before_the_first_save(workdir: Path) -> None:
+    """Leaves what a kill at step 2 would have left: a row, an unfinished save, no save."""
+    unfinished = workdir / "kept"
+    shutil.copytree(workdir / NEWEST, unfinished)
+    empty_folders(workdir)
+    unfinished.rename(workdir / "checkpoints/latest/4.orbax-checkpoint-tmp")
+    edit_rows(lambda lines: lines[: next(i for i, x in enumerate(lines) if b"saved" in x)])(workdir)
+
+
 def half_of_an_old_save(workdir: Path) -> None:
     """Removes every second file of step 20, which a later save would have deleted."""
     for path in list(files_of(workdir / "checkpoints/latest/20", ""))[::2]:

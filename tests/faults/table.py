@@ -87,7 +87,7 @@ def _signalled() -> list[Fault]:
 
 
 def _disk() -> list[Fault]:
-    row = f"open:{METRICS_FILE}#6"
+    row = f"open:{METRICS_FILE}#7"
     full = functools.partial(Fault, status=1, resumes="Resumed at step|Started in")
     return [
         full("disk full: in a checkpoint", during="full@os.mkdir:latest/20.", says="latest/20"),
@@ -133,11 +133,16 @@ def _damaged() -> list[Fault]:
                 left=("checkpoints/damaged/best-16",)),
         refused("all saves damaged, and to go on with the previous", more=PREVIOUS,
                 says="are damaged",
-                harm=harm_file(harms.flip, META, "checkpoints"), mend=remove("checkpoints"),
-                resumes="starts again"),
+                harm=harm_file(harms.flip, META, "checkpoints"),
+                mend=harms.remove_all_but_the_config, resumes="Started in"),
         Fault("newest save: its folder missing", half=True, harm=remove(NEWEST),
               says="Resumed at step 20 "),
-        Fault("all saves missing", half=True, harm=remove("checkpoints"), says="starts again"),
+        refused("all saves missing", says="none of its saves", harm=remove("checkpoints"),
+                mend=remove(METRICS_FILE), resumes="Started in"),
+        refused("all saves missing, their folders left", says="none of its saves",
+                harm=harms.empty_folders, mend=remove(METRICS_FILE), resumes="Started in"),
+        Fault("nothing saved yet", half=True, harm=harms.as_before_the_first_save,
+              says="Nothing of the run before was saved: it starts again"),
         Fault("an old save: half deleted", half=True, harm=harms.half_of_an_old_save),
         Fault("an old save: an empty folder", half=True, harm=harms.empty_old_save),
         Fault("unfinished saves left behind", half=True, harm=harms.unfinished_saves),
@@ -155,11 +160,12 @@ def _texts() -> list[Fault]:
               harm=edit_rows(lambda lines: [*lines, b'{"step": 27, "split": "train"}'])),
         refused("metrics.jsonl: garbage in the middle", harm=garbage, says="line 4",
                 mend=edit_rows(lambda lines: lines[:3] + lines[4:]), resumes="Resumed at step 24 "),
-        refused("metrics.jsonl: missing", harm=remove(METRICS_FILE), mend=remove("checkpoints")),
+        refused("metrics.jsonl: missing", harm=remove(METRICS_FILE),
+                mend=harms.remove_all_but_the_config),
         refused("metrics.jsonl: empty", harm=edit_rows(lambda lines: []),
-                mend=remove("checkpoints")),
+                mend=harms.remove_all_but_the_config),
         refused("metrics.jsonl: its last rows missing", harm=edit_rows(lambda lines: lines[:4]),
-                mend=remove("checkpoints")),
+                mend=harms.remove_all_but_the_config),
         whole("config.json: missing", harm=remove("config.json")),
         whole("config.json: garbage", harm=lambda workdir: harms.zero(workdir / "config.json")),
     ]  # fmt: skip

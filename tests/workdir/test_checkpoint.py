@@ -342,7 +342,7 @@ def test_changed_metadata_that_are_still_json_are_found(tmp_path: Path, reopen: 
     text = path.read_text()
     assert '"accuracy": 0.5' in text
     path.write_text(text.replace('"accuracy": 0.5', '"accuracy": 0.9'))
-    with pytest.raises(UserError, match=r"best/7: .*its metadata are not .* the beginning"):
+    with pytest.raises(UserError, match=r"best/7: .*its metadata are not .* Start afresh"):
         reopen().best_evaluation()
 
 
