@@ -1,6 +1,6 @@
 """What a network says of pictures: files of the user's own, or a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,16 +60,40 @@ class Prediction:
       file: as it was given.
       image: uint8 [H, W, C], what the network saw.
       outputs: of task.predict by name, without the batch's axis.
+      class_names: of a classification's classes; () of other tasks.
     """
 
     file: str
     image: np.ndarray
     outputs: dict[str, np.ndarray]
+    class_names: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Returns what is printed as JSON."""
-        values = {name: np.asarray(value).tolist() for name, value in self.outputs.items()}
-        return {"file": self.file, **values}
+        return {"file": self.file, **answer_row(self.outputs, self.class_names)}
+
+
+def answer_row(outputs: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns what is told of one image, as JSON takes it; the same to a terminal and over HTTP.
+
+    Args:
+      outputs: of task.predict by name, without the batch's axis.
+      class_names: of a classification; () of other tasks.
+
+    Returns:
+      The outputs; of a classification also 'class' (the index that 'classes' is, too),
+      'class_name' and 'class_names': an index alone is not what a folder was called.
+    """
+    row = {name: np.asarray(value).tolist() for name, value in outputs.items()}
+    if class_names:
+        best = int(outputs["classes"])
+        row |= {"class": best, "class_name": class_names[best], "class_names": list(class_names)}
+    return row
+
+
+def answered_classes(restored: Restored) -> tuple[str, ...]:
+    """Returns the names of the classes that a network answers with; () if it predicts none."""
+    return restored.class_names if is_classification(restored) else ()
 
 
 def predict_files(restored: Restored, files: Sequence[str], *, center: bool) -> list[Prediction]:
@@ -84,15 +108,19 @@ def predict_files(restored: Restored, files: Sequence[str], *, center: bool) -> 
       UserError: any file is missing or no picture; all such files are listed.
     """
     images = read_pictures(files, center=center, shape=restored.image_shape)
-    result = predict(restored, images)
+    result, class_names = predict(restored, images), answered_classes(restored)
     return [
-        Prediction(file, image, {name: values[place] for name, values in result.items()})
+        Prediction(
+            file, image, {name: values[place] for name, values in result.items()}, class_names
+        )
         for place, (file, image) in enumerate(zip(files, images, strict=True))
     ]
 
 
 def predict_split(restored: Restored, split: Split, output: Path) -> dict[str, np.ndarray]:
     """Writes the labels [N] of a whole split, and what the network says of it, as NPZ.
+
+    Of a classification it also holds class_names [K]: text, in the order of the labels.
 
     Returns:
       What the network says, by name; of a classification {'classes', 'probabilities'}.
@@ -102,6 +130,8 @@ def predict_split(restored: Restored, split: Split, output: Path) -> dict[str, n
     """
     result = predict(restored, split.images)
     arrays: Any = {"labels": split.labels, **result}
+    if class_names := answered_classes(restored):
+        arrays["class_names"] = np.array(class_names)
     temporary = output.with_name(output.name + ".tmp")
     try:
         with temporary.open("wb") as file:  # an open file, or NumPy would append .npz to the name

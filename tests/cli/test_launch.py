@@ -83,12 +83,14 @@ def test_predict_prints_one_json_line_a_file(launch: Launch, trained: Path, tmp_
     done = launch(f"--workdir={trained}", "--mode=predict", "--center=false", "a.png", "b.png")
     assert done.returncode == 0, done.stderr
     first, second = map(json.loads, done.stdout.splitlines())
-    assert list(first) == ["file", "classes", "probabilities"]
+    told = ["classes", "probabilities", "class", "class_name", "class_names"]
+    assert list(first) == ["file", *told]
     assert (first["file"], second["file"]) == ("a.png", "b.png")
     assert first["probabilities"] == second["probabilities"]
     assert len(first["probabilities"]) == 10
     assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-5)
-    assert first["classes"] == int(np.argmax(first["probabilities"]))
+    assert first["classes"] == first["class"] == int(np.argmax(first["probabilities"]))
+    assert first["class_name"] == first["class_names"][first["class"]] == str(first["class"])
 
 
 def test_predict_draws_on_a_terminal(trained: Path, tmp_path: Path) -> None:
@@ -123,6 +125,7 @@ def test_predict_writes_a_whole_split(launch: Launch, trained: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "predictions.npz") as saved:
         assert saved["probabilities"].shape == (37, 10)
+        assert saved["class_names"].tolist() == list("0123456789")
         accuracy = np.mean(saved["labels"] == saved["classes"])
     assert accuracy == pytest.approx(rows(trained)[-1]["accuracy"])
     assert f"accuracy {accuracy:.4f}" in done.stderr

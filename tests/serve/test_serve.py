@@ -72,12 +72,14 @@ def test_an_answer_is_what_predict_says_of_the_file(
     answer = client.post("/predict", content=drawing.read_bytes())
     assert answer.status_code == 200
     assert answer.json() == {
+        "classes": best,
         "class": best,
         "class_name": NAMES[best],
         "probabilities": wanted.row()["probabilities"],
         "class_names": list(NAMES),
         "image": wanted.image[..., 0].tolist(),
     }
+    assert set(answer.json()) - {"image"} == set(wanted.row()) - {"file"}  # one language
 
 
 def test_feature_maps_come_when_they_are_asked_for(
