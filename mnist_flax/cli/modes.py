@@ -94,13 +94,18 @@ def _predict_files(launch: Launch) -> int:
     restored = _restore(launch.overrides)
     colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
     draw = draw and is_classification(restored)
+    status = 0
     for made in predict_files(restored, launch.files, center=FLAGS.center):
+        if isinstance(made, UserError):
+            say(f"Error: {made}")
+            status = made.exit_status
+            continue
         if draw:
             names, best = restored.class_names, int(made.outputs["classes"])
             title, shares = f"{made.file}: {names[best]}", made.outputs["probabilities"]
             say(draw_prediction(made.image, shares, names, title=title, colour=colour))
         print(json.dumps(made.row()), flush=True)
-    return 0
+    return status
 
 
 def _report(launch: Launch) -> int:

@@ -75,19 +75,20 @@ def fit_picture(file: BinaryIO, *, center: bool, shape: tuple[int, int, int]) ->
 
 def read_pictures(
     paths: Sequence[str | Path], *, center: bool = True, shape: tuple[int, int, int] = MNIST_SHAPE
-) -> np.ndarray:
-    """Reads N files as uint8 [N, H, W, C]; as read_picture(), with a line for every faulty file."""
+) -> list[np.ndarray | UserError]:
+    """Reads files as read_picture() does; a faulty one costs itself alone.
+
+    Returns:
+      For each path, in order, uint8 [H, W, C] or what read_picture() raises of it.
+    """
     check_shape(shape, center)
-    images = np.zeros((len(paths), *shape), np.uint8)
-    faults = []
-    for image, path in zip(images, paths, strict=True):
+    read: list[np.ndarray | UserError] = []
+    for path in paths:
         try:
-            image[:] = read_picture(path, center=center, shape=shape)
+            read.append(read_picture(path, center=center, shape=shape))
         except UserError as error:
-            faults.append(str(error))
-    if faults:
-        raise UserError("\n".join(faults))
-    return images
+            read.append(error)
+    return read
 
 
 def check_shape(shape: tuple[int, int, int], center: bool) -> None:

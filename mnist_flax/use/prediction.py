@@ -96,24 +96,30 @@ def answered_classes(restored: Restored) -> tuple[str, ...]:
     return restored.class_names if is_classification(restored) else ()
 
 
-def predict_files(restored: Restored, files: Sequence[str], *, center: bool) -> list[Prediction]:
-    """Asks a network of picture files.
+def predict_files(
+    restored: Restored, files: Sequence[str], *, center: bool
+) -> list[Prediction | UserError]:
+    """Asks a network of picture files; one that is missing or damaged costs itself alone.
 
     Args:
       restored: a network.
       files: PNG or JPEG.
       center: whether to find the digit and centre it as MNIST's makers did; see data/pictures.py.
 
-    Raises:
-      UserError: any file is missing or no picture; all such files are listed.
+    Returns:
+      For each file, in order, what the network says, or one line on why it was not asked.
     """
-    images = read_pictures(files, center=center, shape=restored.image_shape)
-    result, class_names = predict(restored, images), answered_classes(restored)
+    read = read_pictures(files, center=center, shape=restored.image_shape)
+    images = [image for image in read if not isinstance(image, UserError)]
+    if not images:
+        return [fault for fault in read if isinstance(fault, UserError)]
+    result, class_names = predict(restored, np.stack(images)), answered_classes(restored)
+    answers = ({name: values[n] for name, values in result.items()} for n in range(len(images)))
     return [
-        Prediction(
-            file, image, {name: values[place] for name, values in result.items()}, class_names
-        )
-        for place, (file, image) in enumerate(zip(files, images, strict=True))
+        image
+        if isinstance(image, UserError)
+        else Prediction(file, image, next(answers), class_names)
+        for file, image in zip(files, read, strict=True)
     ]
 
 

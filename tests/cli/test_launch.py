@@ -93,6 +93,23 @@ def test_predict_prints_one_json_line_a_file(launch: Launch, trained: Path, tmp_
     assert first["class_name"] == first["class_names"][first["class"]] == str(first["class"])
 
 
+def test_a_damaged_picture_among_others_costs_itself_alone(
+    launch: Launch, trained: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    files = ("a.png", "broken.png", "none.png", "b.png")
+    done = launch(f"--workdir={trained}", "--mode=predict", "--center=false", *files)
+    assert done.returncode == 1
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == ["a.png", "b.png"]
+    faults = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert [line.split(":")[1] for line in faults] == [" broken.png", " none.png"]
+    assert "Traceback" not in done.stderr
+
+
 def test_predict_draws_on_a_terminal(trained: Path, tmp_path: Path) -> None:
     from PIL import Image
 
