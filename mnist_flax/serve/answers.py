@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mnist_flax.data.pictures import fit_picture
+from mnist_flax.data.preparation import Preparation
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.prediction import answer_row, answered_classes
 from mnist_flax.use.restore import Restored
@@ -17,12 +18,12 @@ from mnist_flax.use.restore import Restored
 Answer = Callable[[bytes, bool], dict[str, Any]]
 
 
-def make_answer(restored: Restored, *, center: bool) -> Answer:
+def make_answer(restored: Restored, preparation: Preparation) -> Answer:
     """Compiles the network for one picture.
 
     Args:
       restored: a network.
-      center: as fit_picture() takes it.
+      preparation: as fit_picture() takes it.
 
     Returns:
       answer(data, with_features): `data` are the bytes of a PNG or JPEG file. It raises
@@ -38,9 +39,11 @@ def make_answer(restored: Restored, *, center: bool) -> Answer:
     jax.block_until_ready((predict(variables, blank), explain(variables, blank)))
 
     def answer(data: bytes, with_features: bool) -> dict[str, Any]:
-        image = fit_picture(io.BytesIO(data), center=center, shape=restored.image_shape)
+        picture = fit_picture(io.BytesIO(data), preparation, restored.image_shape)
+        image = picture.image
         result = jax.device_get(predict(variables, image[None]))
-        row = answer_row({name: values[0] for name, values in result.items()}, class_names)
+        outputs = {name: values[0] for name, values in result.items()}
+        row = answer_row(outputs, class_names, picture)
         row["image"] = (image[..., 0] if image.shape[2] == 1 else image).tolist()
         if with_features:
             row["features"] = _encoded(jax.device_get(explain(variables, image[None])))

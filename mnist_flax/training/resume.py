@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config import diff, is_harmless
 from mnist_flax.core.state import TrainState
+from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.show.writer import Writer
@@ -148,4 +149,5 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.train.images.shape[1:]),
+        "preparation": preparation.derive(dataset.train.images)._asdict(),
     }

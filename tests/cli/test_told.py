@@ -17,6 +17,7 @@ from properties import assert_told, idx_bytes
 from mnist_flax.data import folder, idx
 from mnist_flax.data.dataset import Raw, Split, make_dataset, resolve_split
 from mnist_flax.data.pictures import read_picture, read_pictures
+from mnist_flax.data.preparation import AS_IS, DIGIT
 from mnist_flax.data.tfds_source import read_prepared
 from mnist_flax.errors import UserError
 from mnist_flax.training.resume import evaluated_accuracy
@@ -117,9 +118,9 @@ def _picture(directory: Path, kind: str, contents: dict[str, bytes]) -> Path:
 def test_pictures_of_no_ink_and_of_another_size(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(180, 5, (300, 400)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
-    for center, shape in ((True, (28, 28, 1)), (False, (28, 28, 1)), (False, (32, 32, 3))):
+    for way, shape in ((DIGIT, (28, 28, 1)), (AS_IS, (28, 28, 1)), (AS_IS, (32, 32, 3))):
         with pytest.raises(UserError) as error:
-            read_picture(tmp_path / "a.png", center=center, shape=shape)
+            read_picture(tmp_path / "a.png", way, shape)
         assert_told(error.value, tmp_path / "a.png")
     with pytest.raises(UserError) as error:
         read_pictures([tmp_path / "a.png"], shape=(32, 32, 3))

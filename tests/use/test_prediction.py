@@ -7,6 +7,7 @@ from asked import untrained
 from PIL import Image
 
 from mnist_flax.data.dataset import Split
+from mnist_flax.data.preparation import AS_IS
 from mnist_flax.errors import UserError
 from mnist_flax.use.prediction import Prediction, predict_files, predict_split
 
@@ -21,7 +22,7 @@ def picture(path: Path) -> str:
 
 def test_an_answer_tells_the_class_by_the_name_of_its_folder(tmp_path: Path) -> None:
     restored = untrained((8, 8, 1), NAMES)
-    (made,) = predict_files(restored, [picture(tmp_path / "a.png")], center=False)
+    (made,) = predict_files(restored, [picture(tmp_path / "a.png")], AS_IS)
     assert isinstance(made, Prediction)
     row = made.row()
     assert row["class"] == row["classes"] == int(np.argmax(row["probabilities"]))
@@ -44,9 +45,9 @@ def test_a_damaged_picture_costs_itself_alone(tmp_path: Path) -> None:
     broken.write_bytes(Path(good).read_bytes()[:60])
     missing = str(tmp_path / "missing.png")
     asked = [missing, good, str(broken), good]
-    answers = predict_files(restored, asked, center=False)
+    answers = predict_files(restored, asked, AS_IS)
     assert [isinstance(answer, Prediction) for answer in answers] == [False, True, False, True]
-    (alone,) = predict_files(restored, [good], center=False)
+    (alone,) = predict_files(restored, [good], AS_IS)
     assert isinstance(alone, Prediction)
     for answer in answers[1::2]:
         assert isinstance(answer, Prediction)
@@ -58,5 +59,5 @@ def test_a_damaged_picture_costs_itself_alone(tmp_path: Path) -> None:
 
 def test_faulty_pictures_alone_are_told_one_by_one(tmp_path: Path) -> None:
     asked = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    answers = predict_files(untrained((8, 8, 1), NAMES), asked, center=False)
+    answers = predict_files(untrained((8, 8, 1), NAMES), asked, AS_IS)
     assert [str(answer).partition(":")[0] for answer in answers] == asked
