@@ -30,7 +30,7 @@ flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of t
 flags.DEFINE_enum("mode", "train", list(TAKES), "What to do")
 flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
 flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
-flags.DEFINE_bool("center", True, "find the digit and centre it; false takes 28×28 pictures as is")
+flags.DEFINE_bool("center", None, "true: as MNIST's digits; false: as is. Default: as the data are")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")

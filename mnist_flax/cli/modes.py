@@ -15,6 +15,7 @@ from mnist_flax.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from mnist_flax.data.dataset import Dataset
+    from mnist_flax.data.preparation import Preparation
     from mnist_flax.use.restore import Restored
 
 
@@ -97,13 +98,34 @@ def _predict_files(launch: Launch) -> int:
     restored = _restore(launch.overrides)
     colour, draw = "NO_COLOR" not in os.environ, supports_drawing(sys.stderr)
     draw = draw and is_classification(restored)
-    for made in predict_files(restored, launch.files, center=FLAGS.center):
+    prepared, status = _preparation(restored), 0
+    for made in predict_files(restored, launch.files, prepared):
+        if isinstance(made, UserError):
+            say(f"Error: {made}")
+            status = made.exit_status
+            continue
+        if made.done:
+            say(f"{made.file}: {', '.join(made.done)}")
         if draw:
             names, best = restored.class_names, int(made.outputs["classes"])
             title, shares = f"{made.file}: {names[best]}", made.outputs["probabilities"]
             say(draw_prediction(made.image, shares, names, title=title, colour=colour))
         print(json.dumps(made.row()), flush=True)
-    return 0
+    return status
+
+
+def _preparation(restored: "Restored") -> "Preparation":
+    """Returns what is done to pictures, by --center or the run's own data, and says it once."""
+    from mnist_flax.data.preparation import AS_IS, DIGIT, is_kept, told
+
+    if FLAGS.center is not None:
+        prepared, why = DIGIT if FLAGS.center else AS_IS, "--center"
+    else:
+        prepared, why = restored.preparation, "as the training data are"
+        if not is_kept(restored.trained_on):
+            why = f"an older run, so by its data's name, {restored.trained_on['name']}"
+    say(f"Pictures ({why}): {told(prepared, restored.image_shape)}.")
+    return prepared
 
 
 def _report(launch: Launch) -> int:
@@ -130,7 +152,8 @@ def _serve(launch: Launch) -> int:
     from mnist_flax.serve import serve
 
     restored = _restore(launch.overrides)
-    serve(restored, host=FLAGS.host, port=FLAGS.port, center=FLAGS.center, report=say)
+    prepared = _preparation(restored)
+    serve(restored, prepared, host=FLAGS.host, port=FLAGS.port, report=say)
     return 0
 
 

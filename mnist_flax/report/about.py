@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from mnist_flax.config import diff, flatten
+from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.report.history import History
 from mnist_flax.report.repeat import Recipe, repeat_command
@@ -84,6 +85,8 @@ def _conditions(
     if dataset.fingerprint != restored.trained_on["fingerprint"]:
         yield "fingerprint of the run's own data", restored.trained_on["fingerprint"]
     yield "images", " × ".join(map(str, restored.image_shape))
+    prepared = preparation.told(restored.preparation, restored.image_shape)
+    yield "pictures of one's own", f"{prepared} (unless --center says otherwise)"
     yield from trained_in.items()
     for name, (then, now) in diff(trained_in, dict(environment())).items():
         yield f"{name}, for this report", f"{now} (trained with {then})"

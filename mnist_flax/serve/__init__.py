@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 from mnist_flax.data.pictures import check_shape
+from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.serve.answers import make_answer
 from mnist_flax.use.restore import Restored
@@ -23,30 +24,36 @@ except ImportError as error:
 
 
 def serve(
-    restored: Restored, *, host: str, port: int, center: bool, report: Callable[[str], None]
+    restored: Restored,
+    preparation: Preparation,
+    *,
+    host: str,
+    port: int,
+    report: Callable[[str], None],
 ) -> None:
     """Answers until Ctrl-C.
 
     Args:
       restored: a network.
+      preparation: what is done to pictures, as pictures.fit_picture() takes it.
       host: one address of this machine, or its name.
       port: 0 for any free one.
-      center: as pictures.fit_picture() takes it.
       report: is given the address when the network is compiled, and a line at the end.
 
     Raises:
       UsageError: the address cannot be bound, or the network takes no centred pictures.
     """
-    check_shape(restored.image_shape, center)
+    check_shape(restored.image_shape, preparation)
     with _listening(host, port) as listener:
         about = {
             "network": type(restored.model).__name__,
             "step": int(restored.state.step),
             "class_names": restored.class_names,
             "image_shape": restored.image_shape,
-            "center": center,
+            "center": preparation.layout == "digit",
+            "preparation": preparation._asdict(),
         }
-        answer = make_answer(restored, center=center)
+        answer = make_answer(restored, preparation)
         name = f"[{host}]" if ":" in host else host
         app = create_app(answer, about, (name, "localhost", "127.0.0.1", "[::1]"))
         config = uvicorn.Config(

@@ -10,42 +10,41 @@ import jax
 import numpy as np
 
 from mnist_flax.data.pictures import fit_picture
+from mnist_flax.data.preparation import Preparation
 from mnist_flax.use.features import feature_maps
+from mnist_flax.use.prediction import answer_row, answered_classes
 from mnist_flax.use.restore import Restored
 
 Answer = Callable[[bytes, bool], dict[str, Any]]
 
 
-def make_answer(restored: Restored, *, center: bool) -> Answer:
+def make_answer(restored: Restored, preparation: Preparation) -> Answer:
     """Compiles the network for one picture.
 
     Args:
       restored: a network.
-      center: as fit_picture() takes it.
+      preparation: as fit_picture() takes it.
 
     Returns:
       answer(data, with_features): `data` are the bytes of a PNG or JPEG file. It raises
-      pictures.PictureError and returns {'class': int, 'class_name': str, 'probabilities': [K],
-      'class_names': [K], 'image': what the network saw, [H][W] or, in colour, [H][W][3]}, and
-      with features 'features': a list of what _encoded() makes of each layer, in their order.
+      pictures.PictureError and returns what prediction.answer_row() does, {'class': int,
+      'class_name': str, 'probabilities': [K], 'class_names': [K], …}, with 'image': what the
+      network saw, [H][W] or, in colour, [H][W][3]; and with features 'features': a list of what
+      _encoded() makes of each layer, in their order.
     """
     predict = jax.jit(restored.task.predict)
     explain = jax.jit(functools.partial(feature_maps, restored.model))
     blank = np.zeros((1, *restored.image_shape), np.uint8)
-    variables = restored.state.variables
+    variables, class_names = restored.state.variables, answered_classes(restored)
     jax.block_until_ready((predict(variables, blank), explain(variables, blank)))
 
     def answer(data: bytes, with_features: bool) -> dict[str, Any]:
-        image = fit_picture(io.BytesIO(data), center=center, shape=restored.image_shape)
+        picture = fit_picture(io.BytesIO(data), preparation, restored.image_shape)
+        image = picture.image
         result = jax.device_get(predict(variables, image[None]))
-        best = int(result["classes"][0])
-        row = {
-            "class": best,
-            "class_name": restored.class_names[best],
-            "probabilities": result["probabilities"][0].tolist(),
-            "class_names": restored.class_names,
-            "image": (image[..., 0] if image.shape[2] == 1 else image).tolist(),
-        }
+        outputs = {name: values[0] for name, values in result.items()}
+        row = answer_row(outputs, class_names, picture)
+        row["image"] = (image[..., 0] if image.shape[2] == 1 else image).tolist()
         if with_features:
             row["features"] = _encoded(jax.device_get(explain(variables, image[None])))
         return row

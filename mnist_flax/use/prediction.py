@@ -1,6 +1,6 @@
 """What a network says of pictures: files of the user's own, or a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnist_flax.data.dataset import Split
-from mnist_flax.data.pictures import read_pictures
+from mnist_flax.data.pictures import Fitted, read_pictures
+from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UserError
 from mnist_flax.use.restore import Restored
 
@@ -67,39 +68,80 @@ class Prediction:
       file: as it was given.
       image: uint8 [H, W, C], what the network saw.
       outputs: of task.predict by name, without the batch's axis.
+      class_names: of a classification's classes; () of other tasks.
+      done: to the picture before; see pictures.Fitted.
     """
 
     file: str
     image: np.ndarray
     outputs: dict[str, np.ndarray]
+    class_names: tuple[str, ...]
+    done: tuple[str, ...]
 
     def row(self) -> dict[str, Any]:
         """Returns what is printed as JSON."""
-        values = {name: np.asarray(value).tolist() for name, value in self.outputs.items()}
-        return {"file": self.file, **values}
+        picture = Fitted(self.image, self.done)
+        return {"file": self.file, **answer_row(self.outputs, self.class_names, picture)}
 
 
-def predict_files(restored: Restored, files: Sequence[str], *, center: bool) -> list[Prediction]:
-    """Asks a network of picture files.
+def answer_row(
+    outputs: Mapping[str, np.ndarray], class_names: Sequence[str], picture: Fitted
+) -> dict[str, Any]:
+    """Returns what is told of one image, as JSON takes it; the same to a terminal and over HTTP.
+
+    Args:
+      outputs: of task.predict by name, without the batch's axis.
+      class_names: of a classification; () of other tasks.
+      picture: what the network saw.
+
+    Returns:
+      The outputs; of a classification also 'class' (the index that 'classes' is, too),
+      'class_name' and 'class_names': an index alone is not what a folder was called. 'prepared' is
+      there where something was done to the picture.
+    """
+    row = {name: np.asarray(value).tolist() for name, value in outputs.items()}
+    if class_names:
+        best = int(outputs["classes"])
+        row |= {"class": best, "class_name": class_names[best], "class_names": list(class_names)}
+    return row | ({"prepared": list(picture.done)} if picture.done else {})
+
+
+def answered_classes(restored: Restored) -> tuple[str, ...]:
+    """Returns the names of the classes that a network answers with; () if it predicts none."""
+    return restored.class_names if is_classification(restored) else ()
+
+
+def predict_files(
+    restored: Restored, files: Sequence[str], preparation: Preparation
+) -> list[Prediction | UserError]:
+    """Asks a network of picture files; one that is missing or damaged costs itself alone.
 
     Args:
       restored: a network.
       files: PNG or JPEG.
-      center: whether to find the digit and centre it as MNIST's makers did; see data/pictures.py.
+      preparation: what is done to the pictures before; restored.preparation as a rule.
 
-    Raises:
-      UserError: any file is missing or no picture; all such files are listed.
+    Returns:
+      For each file, in order, what the network says, or one line on why it was not asked.
     """
-    images = read_pictures(files, center=center, shape=restored.image_shape)
-    result = predict(restored, images)
+    read = read_pictures(files, preparation, restored.image_shape)
+    images = [picture.image for picture in read if isinstance(picture, Fitted)]
+    if not images:
+        return [fault for fault in read if isinstance(fault, UserError)]
+    result, class_names = predict(restored, np.stack(images)), answered_classes(restored)
+    answers = ({name: values[n] for name, values in result.items()} for n in range(len(images)))
     return [
-        Prediction(file, image, {name: values[place] for name, values in result.items()})
-        for place, (file, image) in enumerate(zip(files, images, strict=True))
+        picture
+        if isinstance(picture, UserError)
+        else Prediction(file, picture.image, next(answers), class_names, picture.done)
+        for file, picture in zip(files, read, strict=True)
     ]
 
 
 def predict_split(restored: Restored, split: Split, output: Path) -> dict[str, np.ndarray]:
     """Writes the labels [N] of a whole split, and what the network says of it, as NPZ.
+
+    Of a classification it also holds class_names [K]: text, in the order of the labels.
 
     Returns:
       What the network says, by name; of a classification {'classes', 'probabilities'}.
@@ -109,6 +151,8 @@ def predict_split(restored: Restored, split: Split, output: Path) -> dict[str, n
     """
     result = predict(restored, split.images)
     arrays: Any = {"labels": split.labels, **result}
+    if class_names := answered_classes(restored):
+        arrays["class_names"] = np.array(class_names)
     temporary = output.with_name(output.name + ".tmp")
     try:
         with temporary.open("wb") as file:  # an open file, or NumPy would append .npz to the name

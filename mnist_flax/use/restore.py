@@ -15,7 +15,9 @@ from mnist_flax.config import flatten, overridden
 from mnist_flax.config.validation import missing_fields, validate
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Spec, Task
+from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
+from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.tasks import create_task
 from mnist_flax.workdir.checkpoints import Checkpoints
@@ -59,6 +61,15 @@ class Restored:
                 "(Task.model)."
             )
         return self.task.model
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a picture becomes like those that it was trained on.
+
+        Raises:
+          UserError: what the save says of it is not known here.
+        """
+        return preparation.of_run(self.trained_on)
 
 
 def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.workdir.environment import environment
 
@@ -43,4 +44,5 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.train.images.shape[1:]),
+        "preparation": preparation.derive(dataset.train.images)._asdict(),
     }

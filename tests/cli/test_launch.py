@@ -83,12 +83,31 @@ def test_predict_prints_one_json_line_a_file(launch: Launch, trained: Path, tmp_
     done = launch(f"--workdir={trained}", "--mode=predict", "--center=false", "a.png", "b.png")
     assert done.returncode == 0, done.stderr
     first, second = map(json.loads, done.stdout.splitlines())
-    assert list(first) == ["file", "classes", "probabilities"]
+    told = ["classes", "probabilities", "class", "class_name", "class_names"]
+    assert list(first) == ["file", *told]
     assert (first["file"], second["file"]) == ("a.png", "b.png")
     assert first["probabilities"] == second["probabilities"]
     assert len(first["probabilities"]) == 10
     assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-5)
-    assert first["classes"] == int(np.argmax(first["probabilities"]))
+    assert first["classes"] == first["class"] == int(np.argmax(first["probabilities"]))
+    assert first["class_name"] == first["class_names"][first["class"]] == str(first["class"])
+
+
+def test_a_damaged_picture_among_others_costs_itself_alone(
+    launch: Launch, trained: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    files = ("a.png", "broken.png", "none.png", "b.png")
+    done = launch(f"--workdir={trained}", "--mode=predict", "--center=false", *files)
+    assert done.returncode == 1
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == ["a.png", "b.png"]
+    faults = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert [line.split(":")[1] for line in faults] == [" broken.png", " none.png"]
+    assert "Traceback" not in done.stderr
 
 
 def test_predict_draws_on_a_terminal(trained: Path, tmp_path: Path) -> None:
@@ -123,6 +142,7 @@ def test_predict_writes_a_whole_split(launch: Launch, trained: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "predictions.npz") as saved:
         assert saved["probabilities"].shape == (37, 10)
+        assert saved["class_names"].tolist() == list("0123456789")
         accuracy = np.mean(saved["labels"] == saved["classes"])
     assert accuracy == pytest.approx(rows(trained)[-1]["accuracy"])
     assert f"accuracy {accuracy:.4f}" in done.stderr

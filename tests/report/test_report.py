@@ -128,6 +128,7 @@ def test_layers_samples_and_conditions(resumed: Path) -> None:
     assert "five draws of random_rotation, random_shift" in page.text
     assert "the other parts of the extended set" in page.text
     conditions = dict(page.tables["conditions"])
+    assert conditions["pictures of one's own"].startswith("scaled to 8×8 pixels in grey")
     assert conditions["fingerprint of the data (SHA-256)"] == written["dataset"]["fingerprint"]
     assert conditions["jax"] == written["environment"]["jax"]
     assert conditions["checkpoint"].endswith("/40")

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from tiny import get_config
 
 from mnist_flax.core.state import create_state
+from mnist_flax.data.preparation import AS_IS, DIGIT, Preparation
 from mnist_flax.errors import UsageError
 from mnist_flax.serve import serve
 from mnist_flax.serve.answers import make_answer
@@ -39,9 +40,9 @@ def untrained(shape: tuple[int, int, int]) -> Restored:
     return Restored(config, task, state, Path("nowhere"), {}, NAMES, shape)
 
 
-def client_of(restored: Restored, *, center: bool) -> TestClient:
-    about = {"network": "TinyNet", "center": center}
-    app = create_app(make_answer(restored, center=center), about, ["127.0.0.1", "[::1]"])
+def client_of(restored: Restored, preparation: Preparation) -> TestClient:
+    about = {"network": "TinyNet", "center": preparation == DIGIT}
+    app = create_app(make_answer(restored, preparation), about, ["127.0.0.1", "[::1]"])
     return TestClient(app, base_url=HERE)
 
 
@@ -52,7 +53,7 @@ def restored() -> Restored:
 
 @pytest.fixture(scope="module")
 def client(restored: Restored) -> TestClient:
-    return client_of(restored, center=True)
+    return client_of(restored, DIGIT)
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +68,25 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_answer_is_what_predict_says_of_the_file(
     client: TestClient, restored: Restored, drawing: Path
 ) -> None:
-    (wanted,) = predict_files(restored, [str(drawing)], center=True)
+    (wanted,) = predict_files(restored, [str(drawing)], DIGIT)
     best = int(wanted.outputs["classes"])
     answer = client.post("/predict", content=drawing.read_bytes())
     assert answer.status_code == 200
     assert answer.json() == {
+        "classes": best,
         "class": best,
         "class_name": NAMES[best],
         "probabilities": wanted.row()["probabilities"],
         "class_names": list(NAMES),
         "image": wanted.image[..., 0].tolist(),
     }
+    assert set(answer.json()) - {"image"} == set(wanted.row()) - {"file"}  # one language
 
 
 def test_feature_maps_come_when_they_are_asked_for(
     client: TestClient, restored: Restored, drawing: Path
 ) -> None:
-    (wanted,) = predict_files(restored, [str(drawing)], center=True)
+    (wanted,) = predict_files(restored, [str(drawing)], DIGIT)
     answer = client.post("/predict?features=1", content=drawing.read_bytes()).json()
     assert answer["class"] == wanted.outputs["classes"]
     variables = restored.state.variables
@@ -99,7 +102,7 @@ def test_feature_maps_come_when_they_are_asked_for(
 
 
 def test_a_network_of_another_shape_takes_pictures_of_its_size() -> None:
-    client = client_of(untrained((5, 4, 3)), center=False)
+    client = client_of(untrained((5, 4, 3)), AS_IS)
     answer = client.post("/predict", content=saved(COLOUR_IMAGE))
     assert answer.json()["image"] == np.asarray(COLOUR_IMAGE).tolist()  # [5, 4, 3]
     answer = client.post("/predict", content=saved(GREY_IMAGE.resize((9, 7))))
@@ -107,9 +110,19 @@ def test_a_network_of_another_shape_takes_pictures_of_its_size() -> None:
         422,
         {
             "error": "The picture is 9 pixels wide and 7 high, the network takes 4 and 5; "
-            "scale it to that size."
+            "scale it to that size, or leave --center=false out."
         },
     )
+
+
+def test_a_network_of_another_shape_has_pictures_scaled_and_says_so() -> None:
+    client = client_of(untrained((5, 4, 3)), Preparation("size"))
+    answer = client.post("/predict", content=saved(COLOUR_IMAGE)).json()
+    assert answer["image"] == np.asarray(COLOUR_IMAGE).tolist()
+    assert "prepared" not in answer
+    answer = client.post("/predict", content=saved(GREY_IMAGE.resize((9, 7)))).json()
+    assert np.shape(answer["image"]) == (5, 4, 3)
+    assert answer["prepared"] == ["grey in all three colours", "scaled from 9x7 to 4x5"]
 
 
 def test_a_form_is_told_what_to_be(client: TestClient) -> None:
@@ -283,11 +296,11 @@ def test_an_address_that_is_not_this_machines_own_is_told(
     restored: Restored, host: str, told: str
 ) -> None:
     with pytest.raises(UsageError, match=told) as caught:
-        serve(restored, host=host, port=0, center=True, report=print)
+        serve(restored, DIGIT, host=host, port=0, report=print)
     assert f"--host={host}" in str(caught.value)
     assert len(str(caught.value)) < 290
 
 
 def test_a_network_of_another_shape_is_told_what_it_needs() -> None:
-    with pytest.raises(UsageError, match="takes 5x4x3: use --center=false"):
-        serve(untrained((5, 4, 3)), host="127.0.0.1", port=0, center=True, report=print)
+    with pytest.raises(UsageError, match="takes 5x4x3: use --center=false, or leave"):
+        serve(untrained((5, 4, 3)), DIGIT, host="127.0.0.1", port=0, report=print)

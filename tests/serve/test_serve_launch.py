@@ -46,6 +46,7 @@ def test_it_answers_until_ctrl_c(trained: Path) -> None:
         model = json.loads(connection.getresponse().read())
         told = {"network": "TinyNet", "step": 4, "image_shape": [28, 28, 1], "center": True}
         assert told.items() <= model.items()
+        assert model["preparation"] == {"layout": "digit", "ground": "dark"}
 
         process.send_signal(signal.SIGINT)  # with a connection still open
         _, rest = process.communicate(timeout=30)
