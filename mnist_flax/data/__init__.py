@@ -1,20 +1,18 @@
 """Where images come from: `load(config.data)` finds the data and returns a Dataset.
 
 The order of search: the sample, when it is asked for by name; in `data_dir` the four IDX files;
-folders of pictures; a prepared TFDS directory; our own preparation by download; and for 'mnist'
-the fallback that the config names. NumPy only, and light to import: what is heavy is imported by
-the source that needs it.
+folders of pictures; a prepared TFDS directory; our own preparation by download; and for 'mnist',
+where no `data_dir` is named, the fallback that the config names. NumPy only, and light to import:
+what is heavy is imported by the source that needs it.
 """
 
 import difflib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_flax.config.paths import expanded
-from mnist_flax.data import folder, idx, sample, tfds_source
+from mnist_flax.data import folder, idx, place, sample, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
     BeyondSplitError,
@@ -31,8 +29,6 @@ __all__ = ["FALLBACKS", "KNOWN_NAMES", "Dataset", "Split", "check", "load"]
 
 KNOWN_NAMES = (*CLASS_NAMES, sample.NAME)
 FALLBACKS = (sample.NAME, "none")
-
-_OWN_DATA = "the four IDX files, or pictures in train/<class>/ and test/<class>/"
 
 
 def check(config_data: Any) -> None:
@@ -65,14 +61,15 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     and a preparation, which take their time; what the user must see afterwards is in
     `Dataset.notes`.
 
-    Raises UsageError for wrong fields and UserError for data that is missing or faulty.
+    Raises UsageError for wrong fields and UserError for data that is missing or faulty, or for a
+    `data_dir` in which nothing is understood.
     """
     check(config_data)
     splits = config_data.train_split, config_data.eval_split
     name, resplit = config_data.name, config_data.resplit
     if name == sample.NAME:
         return _sample(*splits, resplit)
-    data_dir = _data_dir(config_data.data_dir)
+    data_dir = place.data_dir(config_data.data_dir)
     raw = idx.read_directory(data_dir, name) or folder.read_directory(data_dir)
     notes: tuple[str, ...] = ()
     if raw is None:
@@ -80,39 +77,44 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     if raw is None and name not in CLASS_NAMES:
         raise UsageError(_unknown(name, data_dir, notes))
     if raw is None:
+        if config_data.data_dir is not None and not place.is_for_downloads(data_dir):
+            raise UserError(_not_understood(config_data.data_dir, data_dir, "", notes))
         try:
             raw = tfds_source.prepare(name, data_dir, report)
         except Unavailable as reason:
             return _fall_back(config_data, data_dir, str(reason), notes)
-    return make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, resplit)
+    dataset = make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, resplit)
+    return replace(dataset, data_dir=str(data_dir.absolute()))
 
 
-def _data_dir(given: str | None) -> Path:
-    if given is None:
-        default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-        return expanded(default, "config.data.data_dir")
-    data_dir = expanded(given, "config.data.data_dir")
-    if not data_dir.is_dir():
-        # Not created: a typing error would download the data into a new place.
-        what = "is a file, not a directory" if data_dir.exists() else "does not exist"
-        todo = f"holding {_OWN_DATA}, or create it for a download"
-        raise UserError(f"config.data.data_dir={given!r} {what}: give one {todo}.")
-    return data_dir
+def _not_understood(given: str, data_dir: Path, reason: str, notes: tuple[str, ...]) -> str:
+    """Says that a folder which the user named holds no data; `reason` is of a failed download."""
+    no_download = f", and {reason}" if reason else ""
+    return " ".join(
+        (
+            f"config.data.data_dir={given!r}: no data that are understood; {place.told(data_dir)}"
+            f"{no_download}. Understood are {place.UNDERSTOOD}. Name a folder that holds them.",
+            *notes,
+        )
+    )
 
 
 def _unknown(name: str, data_dir: Path, notes: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name, KNOWN_NAMES, 1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     known = f"Known: {', '.join(KNOWN_NAMES)}.{meant}"
-    own = f"Data of your own: point config.data.data_dir at {_OWN_DATA}."
-    where = f"config.data.name={name!r}: not known, and {data_dir} holds no such data."
+    own = f"Data of your own: point config.data.data_dir at {place.UNDERSTOOD}."
+    where = f"config.data.name={name!r}: not known, and {data_dir} holds no such data"
+    where += f" ({place.told(data_dir)})."
     return " ".join((where, known, own, *notes))
 
 
 def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, ...]) -> Dataset:
     name, missing = config_data.name, f"no {config_data.name} in {data_dir} and {reason}"
+    if config_data.data_dir is not None:
+        raise UserError(_not_understood(config_data.data_dir, data_dir, reason, notes))
     if name != "mnist" or config_data.fallback == "none":
-        todo = f"Point config.data.data_dir at {_OWN_DATA}."
+        todo = f"Point config.data.data_dir at {place.UNDERSTOOD}."
         raise UserError(" ".join((f"There is {missing}.", todo, *notes)))
     asked = (config_data.train_split, "train"), (config_data.eval_split, "test")
     ignored = [repr(split) for split, default in asked if split != default]

@@ -59,6 +59,7 @@ class Dataset:
 
     `fingerprint` is the SHA-256 of both splits in order and of the class names: equal data has
     an equal fingerprint, wherever it came from. `notes` are lines that the user must see.
+    `data_dir` is the folder that it was found in, absolute; None for the sample.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Dataset:
     class_names: tuple[str, ...]
     fingerprint: str
     notes: tuple[str, ...]
+    data_dir: str | None = None
 
 
 class Part(NamedTuple):

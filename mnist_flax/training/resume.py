@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mnist_flax.config import diff, is_harmless
 from mnist_flax.core.optimizers import length_matters
 from mnist_flax.core.state import TrainState
+from mnist_flax.data import place, sample
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.show.writer import Writer
@@ -70,6 +71,38 @@ def _tell_of_a_save(
     return bool(saved) and max(row["step"] for row in rows) > min(saved)
 
 
+def with_own_data(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, str]:
+    """Returns the config with the folder that a run has its data in, and what to say of it.
+
+    For a run that goes on, and a command that names no data_dir. Otherwise, and where the run had
+    its data in the default folder, the config stays as it is.
+
+    Raises:
+      UserError: the folder is not there any more.
+    """
+    unnamed = config.data.data_dir is None and config.data.name != sample.NAME
+    if not unnamed or not any((workdir / "checkpoints").glob("*/[0-9]*")):
+        return config, ""
+    try:
+        recorded = read_config(workdir)
+    except UserError:  # it is written anew; what the newest save says is compared in any case
+        return config, ""
+    dataset, theirs = recorded.get("dataset", {}), recorded["config"].get("data", {})
+    if dataset.get("name") == sample.NAME:
+        return config, ""
+    own = place.of_a_run(theirs.get("data_dir"), dataset.get("data_dir"))
+    if own is None:
+        return config, ""
+    if not Path(own).expanduser().is_dir():
+        raise UserError(
+            f"--workdir={workdir}: the data of its run were in {own}, which is not there. Put them "
+            "back, or say where they are with --config.data.data_dir=FOLDER"
+        )
+    config = config.copy_and_resolve_references()
+    config.data.data_dir = own
+    return config, f"config.data.data_dir is not given: the data of this run are in {own}."
+
+
 def restore_newest(
     checkpoints: Checkpoints,
     config: ConfigDict,
@@ -126,6 +159,12 @@ def _newest_metadata(
     theirs, ours = metadata["dataset"], describe_data(dataset)
     other_data = theirs["fingerprint"] != ours["fingerprint"]
     matters = length_matters(config.schedule)
+    if other_data and dataset.name == sample.NAME != config.data.name:
+        raise UserError(
+            f"--workdir={workdir}: its run is on {theirs['name']}, {theirs['source']}, which is "
+            "not to be had now. Put it back, or name its place with --config.data.data_dir=FOLDER. "
+            + " ".join(dataset.notes)
+        )
     harmful = {
         name: pair
         for name, pair in changed.items()
@@ -139,6 +178,8 @@ def _newest_metadata(
         rows = "\n".join(f"  {name}: was {old}, now {new}" for name, (old, new) in harmful.items())
         if other_data and theirs["name"] != ours["name"]:
             rows += f"\n  (--config.data.name={theirs['name']} asks for the data that it was)"
+        if other_data and theirs.get("data_dir", ours["data_dir"]) != ours["data_dir"]:
+            rows += f"\n  (they were in --config.data.data_dir={theirs['data_dir']})"
         raise UserError(
             f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
             f"Undo the change to go on, or start afresh with --workdir={workdir}-new"

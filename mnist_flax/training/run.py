@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mnist_flax.core.state import TrainState
 from mnist_flax.models import summary
 from mnist_flax.show.console import Console
+from mnist_flax.training import resume
 from mnist_flax.training.compilation import compile_programs
 from mnist_flax.training.gather import check, gather
 from mnist_flax.training.loop import Run, run_loop
@@ -47,6 +48,9 @@ def train(
     check(config)
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console())
+        config, told = resume.with_own_data(config, Path(workdir))
+        if told:
+            console.say(told)
         plan = gather(config, console.say)
         at_hand = stack.enter_context(opened(plan, Path(workdir), console, init_from))
         if at_hand.finished:

@@ -15,7 +15,7 @@ from mnist_flax.config import flatten, overridden
 from mnist_flax.config.validation import missing_fields, validate
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Spec, Task
-from mnist_flax.data import preparation
+from mnist_flax.data import place, preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UsageError, UserError
@@ -38,6 +38,7 @@ class Restored:
       trained_on: its data, as workdir/metadata.py describes them.
       class_names: of these data.
       image_shape: (H, W, C) that it takes.
+      own_data: whether no override names data, or splits other than the run's own.
     """
 
     config: ConfigDict
@@ -47,6 +48,7 @@ class Restored:
     trained_on: dict[str, Any]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    own_data: bool = False
 
     @property
     def model(self) -> nn.Module:
@@ -96,8 +98,11 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
             # A run that fell back to the sample is judged on the sample, without another search,
             # and cut as this command asks, not as the recipe did.
             config.data.update(name=trained_on["name"], train_split="train", eval_split="test")
+        if not _OTHER_DATA & overrides.keys():
+            named, found = config.data.data_dir, trained_on.get("data_dir")
+            config.data.data_dir = place.of_a_run(named, found)
         _refuse_other_splits(config, overrides)
-        config, _ = overridden(config, overrides)
+        own, (config, _) = config.data, overridden(config, overrides)
         validate(config, others=(lambda c: data.check(c.data),))
         image_shape = tuple(trained_on["image_shape"])
         class_names = tuple(trained_on["class_names"])
@@ -110,7 +115,8 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         path = checkpoints.path(step)
     finally:
         checkpoints.close()
-    return Restored(config, task, state, path, trained_on, class_names, image_shape)
+    own_data = config.data == own and not _OTHER_DATA & overrides.keys()
+    return Restored(config, task, state, path, trained_on, class_names, image_shape, own_data)
 
 
 def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -171,15 +177,17 @@ def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> No
 
 
 def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
-    """Loads what config.data names.
+    """Loads what config.data names; nothing stands in for data that are missing.
 
     Where a run has mixed its splits, the same data are mixed again and other data are not.
 
     Raises:
-      UserError: pictures of another size, or another number of classes than the network's; or the
-        mixed data of a run in another order, in which trained images would be judged.
+      UserError: the data are missing, or the run's own are not what they were; pictures of another
+        size, or another number of classes than the network's; or the mixed data of a run in another
+        order, in which trained images would be judged.
     """
-    config, trained_on = restored.config.data, restored.trained_on
+    config, trained_on = restored.config.data.copy_and_resolve_references(), restored.trained_on
+    config.fallback = "none"
     dataset = data.load(config, report=report)
     if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
         if dataset.name == trained_on["name"]:
@@ -188,9 +196,14 @@ def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
                 f"{config.resplit}), or not in their order: images that it was trained on would be "
                 f"judged. It was trained on: {trained_on['source']}."
             )
-        config = config.copy_and_resolve_references()
         config.resplit = None
         dataset = data.load(config, report=report)
+    elif restored.own_data and dataset.fingerprint != trained_on["fingerprint"]:
+        raise UserError(
+            f"{dataset.source}: not the data of the run in {restored.checkpoint}, which had "
+            f"{trained_on['source']}. Put those back, or have it judged on these with "
+            f"--config.data.data_dir={dataset.data_dir}"
+        )
     shape, classes = dataset.eval.images.shape[1:], len(dataset.class_names)
     if shape != restored.image_shape or classes != len(restored.class_names):
         raise UserError(

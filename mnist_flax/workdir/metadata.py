@@ -44,5 +44,6 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.train.images.shape[1:]),
+        "data_dir": dataset.data_dir,
         "preparation": preparation.derive(dataset.train.images)._asdict(),
     }

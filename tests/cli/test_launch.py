@@ -169,11 +169,9 @@ def test_a_model_of_the_users_own_joins_from_the_folder_he_works_in(
 
 
 def test_without_network_or_data_the_fallback_is_announced(launch: Launch, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
     done = launch(
         f"--config={ROOT / 'configs/tutorial.py'}:quick",
         "--config.num_steps=1",
-        f"--config.data.data_dir={tmp_path / 'empty'}",
         "--config.data.fallback=mnist_sample",
     )
     assert done.returncode == 0, done.stderr

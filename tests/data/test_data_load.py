@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_flax import data
-from mnist_flax.data import download, folder, idx
+from mnist_flax.data import download, folder, idx, tfds_source
 from mnist_flax.data.idx import write_idx
 from mnist_flax.errors import UsageError, UserError
 
@@ -27,8 +27,9 @@ def config(**changes):
 
 
 @pytest.fixture
-def offline(monkeypatch):
-    """No network, at once."""
+def offline(monkeypatch, tmp_path):
+    """No network, at once; the default folder is the test's."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
 
     def refuse(remote):
         raise download.Unavailable("no download from a server (offline)")
@@ -108,7 +109,7 @@ def test_an_incomplete_set_of_files_is_an_error_whatever_else_there_is(tmp_path)
 
 def test_the_fallback_says_what_it_stands_in_for(tmp_path, offline):
     lines = []
-    dataset = data.load(config(data_dir=tmp_path, train_split="train[5000:]"), lines.append)
+    dataset = data.load(config(train_split="train[5000:]"), lines.append)
     assert dataset.name == "mnist_sample"
     assert (len(dataset.train.labels), len(dataset.eval.labels)) == (4000, 1000)
     assert dataset.notes == (
@@ -119,21 +120,21 @@ def test_the_fallback_says_what_it_stands_in_for(tmp_path, offline):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_fallback_names_both_splits_or_none(tmp_path, offline):
-    both = config(data_dir=tmp_path, train_split="train[1:]", eval_split="train[:1]")
+def test_the_fallback_names_both_splits_or_none(offline):
+    both = config(train_split="train[1:]", eval_split="train[:1]")
     note = data.load(both, str).notes[0]
     assert note.endswith("; split 'train[1:]' and 'train[:1]' ignored.")
-    swapped = config(data_dir=tmp_path, train_split="test", eval_split="train")
+    swapped = config(train_split="test", eval_split="train")
     assert data.load(swapped, str).notes[0].endswith("; split 'test' and 'train' ignored.")
     for split in ("train", "test"):  # right for one of the two fields, ignored for the other
-        same = config(data_dir=tmp_path, train_split=split, eval_split=split)
+        same = config(train_split=split, eval_split=split)
         assert data.load(same, str).notes[0].endswith(f"; split {split!r} ignored.")
-    assert data.load(config(data_dir=tmp_path), str).notes[0].endswith("on 1,000.")
+    assert data.load(config(), str).notes[0].endswith("on 1,000.")
 
 
 def test_a_tfrecord_directory_gets_one_note_before_the_fallback(tmp_path, offline):
     stock = write_tfrecord(tmp_path)
-    notes = data.load(config(data_dir=tmp_path), str).notes
+    notes = data.load(config(), str).notes
     assert len(notes) == 2
     assert notes[0] == f"{stock} holds tfrecord files, which need TensorFlow to read: passed over."
 
@@ -143,7 +144,75 @@ def test_no_fallback(tmp_path, offline, changes):
     with pytest.raises(
         UserError, match=r"^There is no k?mnist in .* Point config.data.data_dir at"
     ):
-        data.load(config(data_dir=tmp_path, **changes), str)
+        data.load(config(**changes), str)
+
+
+def write_png(path):
+    path.parent.mkdir(parents=True)
+    path.write_bytes(folder.encode(np.zeros((3, 3, 1), np.uint8)))
+
+
+NOT_UNDERSTOOD = {  # what lies in a named folder: what is told of it
+    "a table": ({"table.parquet": None}, "it holds 'table.parquet'"),
+    "deep pictures": ({"a/b/c/d/7.png": write_png}, "it holds 'a/'"),
+    "pictures side by side": ({"7.png": None, "8.png": None}, "it holds '7.png', '8.png'"),
+    "many things": (
+        {f"{letter}.mat": None for letter in "gfedcba"},
+        "it holds 'a.mat', 'b.mat', 'c.mat', 'd.mat', 'e.mat' and 2 more",
+    ),
+    "nothing": ({".DS_Store": None}, "it is empty, and no download from a server (offline)"),
+    "a dataset of another name": (
+        {"kmnist/3.0.1/dataset_info.json": None},
+        "it holds 'kmnist/', and no download from a server (offline)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOT_UNDERSTOOD)
+@pytest.mark.parametrize("fallback", ["mnist_sample", "none"])
+def test_nothing_stands_in_for_a_named_folder_in_which_nothing_is_understood(
+    tmp_path, monkeypatch, what, fallback
+):
+    def refuse(remote):
+        raise download.Unavailable("no download from a server (offline)")
+
+    monkeypatch.setattr(download, "_receive", refuse)
+    files, told = NOT_UNDERSTOOD[what]
+    for name, write in files.items():
+        if write is None:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"?")
+        else:
+            write(tmp_path / name)
+    with pytest.raises(UserError) as error:
+        data.load(config(data_dir=tmp_path, fallback=fallback), silent)
+    message = str(error.value)
+    want = f"config.data.data_dir={str(tmp_path)!r}: no data that are understood; {told}. Underst"
+    assert message.startswith(want)
+    assert "\n" not in message
+    assert error.value.exit_status == 1
+
+
+def test_a_download_goes_into_no_folder_that_holds_other_things(tmp_path, monkeypatch):
+    def prepare(*arguments):
+        raise AssertionError("a download")
+
+    monkeypatch.setattr(tfds_source, "prepare", prepare)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UserError, match=r"no data that are understood; it holds 'notes\.txt'"):
+        data.load(config(data_dir=tmp_path), silent)
+    (tmp_path / "notes.txt").unlink()
+    for there in ("downloads", "incomplete.AB12_1.0.0", "kmnist_array_record"):
+        (tmp_path / there).mkdir()
+    with pytest.raises(AssertionError, match="a download"):
+        data.load(config(data_dir=tmp_path), silent)
+
+
+def test_a_dataset_knows_the_folder_that_it_is_from(tmp_path, monkeypatch):
+    write_idx_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert data.load(config(data_dir="."), silent).data_dir == str(tmp_path)
+    assert data.load(config(name="mnist_sample"), silent).data_dir is None
 
 
 def test_the_default_directory(tmp_path, offline, monkeypatch):
@@ -234,8 +303,8 @@ def test_a_split_that_would_mean_something_else_is_an_error_all_the_same(split, 
         data.load(config(name="mnist_sample", eval_split=split), silent)
 
 
-def test_the_sample_may_be_mixed_as_fallback_too(tmp_path, offline):
-    mixed = config(data_dir=tmp_path)
+def test_the_sample_may_be_mixed_as_fallback_too(offline):
+    mixed = config()
     mixed.resplit = 0
     stood_in = data.load(mixed, str)
     asked_for = config(name="mnist_sample")

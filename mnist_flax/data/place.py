@@ -1,0 +1,80 @@
+"""The folder that data are looked for in, and what is said of it where nothing is understood."""
+
+import os
+from pathlib import Path
+
+from mnist_flax.config.paths import expanded
+from mnist_flax.data import tfds_source
+from mnist_flax.errors import UserError
+
+UNDERSTOOD = "the four IDX files, or pictures in train/<class>/ and test/<class>/"
+_NAMED = 5  # of the things that lie there
+
+
+def default_dir() -> Path:
+    """Returns where data lie if no folder is named: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return expanded(default, "config.data.data_dir")
+
+
+def data_dir(given: str | None) -> Path:
+    """Returns the folder that config.data.data_dir means; raises UserError where it is none."""
+    if given is None:
+        return default_dir()
+    directory = expanded(given, "config.data.data_dir")
+    if not directory.is_dir():
+        # Not created: a typing error would download the data into a new place.
+        what = "is a file, not a directory" if directory.exists() else "does not exist"
+        todo = f"holding {UNDERSTOOD}, or create it for a download"
+        raise UserError(f"config.data.data_dir={given!r} {what}: give one {todo}.")
+    return directory
+
+
+def of_a_run(named: str | None, found: str | None) -> str | None:
+    """Returns the data_dir under which the data of an earlier run are found again.
+
+    Args:
+      named: its config.data.data_dir.
+      found: where its data lay, absolute; None where that was not recorded.
+
+    Returns:
+      `named` where that still means the same folder, else `found`; None for the default folder.
+    """
+    here = expanded(named, "config.data.data_dir") if named else default_dir()
+    if found is None or here.absolute() == Path(found):
+        return named
+    return found if named or Path(found).is_dir() else None
+
+
+def is_for_downloads(directory: Path) -> bool:
+    """Says whether a named folder may take a download: it is empty, or holds what TFDS put there.
+
+    Anywhere else it would pass for the data that the user meant.
+    """
+    names = entries(directory)
+    return "dataset_info.json" in names or all(_is_of_tfds(directory / name) for name in names)
+
+
+def _is_of_tfds(path: Path) -> bool:
+    kept = path.name in ("downloads", "extracted")
+    # A preparation that was killed is called incomplete.<letters>_1.0.0.
+    own = path.name.startswith("incomplete.") or path.name.endswith(tfds_source.OWN_SUFFIX)
+    infos = (f"{depth}dataset_info.json" for depth in ("", "*/"))
+    return kept or own or any(any(path.glob(info)) for info in infos)
+
+
+def entries(directory: Path) -> list[str]:
+    """Returns the names in a folder, sorted, without hidden ones; folders end in '/'."""
+    if not directory.is_dir():
+        return []
+    paths = (path for path in directory.iterdir() if not path.name.startswith("."))
+    return sorted(f"{path.name}/" if path.is_dir() else path.name for path in paths)
+
+
+def told(directory: Path) -> str:
+    """Returns what lies in a folder, a few names, for a message."""
+    names = entries(directory)
+    if not names:
+        return "it is empty"
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"it holds {', '.join(repr(name) for name in names[:_NAMED])}{more}"
