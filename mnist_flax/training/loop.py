@@ -147,7 +147,7 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     if due:
         run.checkpoints.save(state, metadata, best=False)
     if due and at.improved:
-        run.checkpoints.copy_to_best(at.step)
+        run.checkpoints.copy_to_best(at.step, state)
     elif at.improved:
         run.checkpoints.save(state, metadata, best=True)
     if at.saved_step is None:  # so that the rows tell of it when the saves are lost

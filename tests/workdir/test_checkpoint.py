@@ -149,7 +149,7 @@ def test_the_newest_save_is_copied_to_the_best(tmp_path: Path, reopen: Open) -> 
     checkpoints = reopen()
     save(checkpoints, 4, best=True, accuracy=0.6)
     save(checkpoints, 8, accuracy=0.7)
-    checkpoints.copy_to_best(8)
+    checkpoints.copy_to_best(8, make_state(8))
     for opened in (checkpoints, reopen()):
         assert (opened.steps(), opened.find("best"), best_accuracy(opened)) == ([8], 8, 0.7)
     assert_same_bits(opened.restore(8, make_state(0)), make_state(8))
@@ -166,7 +166,7 @@ def test_a_copy_that_was_cut_short_is_cleared_away(tmp_path: Path, reopen: Open)
     lost.symlink_to("nowhere")
     reason = r"best/8: .*\(\[Errno 2\] No such file or directory\)"
     with pytest.raises(UserError, match=reason):
-        checkpoints.copy_to_best(8)
+        checkpoints.copy_to_best(8, make_state(8))
     assert sorted(path.name for path in best.iterdir()) == ["4", "8.orbax-checkpoint-tmp"]
     assert (reopen().find("best"), best_accuracy(reopen())) == (4, 0.6)
     assert [path.name for path in best.iterdir()] == ["4"]

@@ -41,7 +41,7 @@ def test_what_is_saved_in_a_folder_of_any_name_is_read_back(tmp_path: Path, name
     folder = tmp_path / name / "checkpoints"
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         checkpoints.save(make_state(3), {"step": 3}, best=False)
-        checkpoints.copy_to_best(3)
+        checkpoints.copy_to_best(3, make_state(3))
         assert checkpoints.path(3) == folder / "best" / "3"
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         restored = checkpoints.restore(3, make_state(3))
