@@ -1,7 +1,8 @@
 """A trained network as files that run without this package, each checked before it is written.
 
 network.py traces what the task answers, stablehlo.py and onnx.py make files of it and run them,
-check.py compares, model_card.py says what must be known.
+check.py compares, prepare_file.py makes the Python that prepares a picture for them, model_card.py
+says what must be known.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from mnist_flax.export.check import expected_outputs, largest_difference
 from mnist_flax.export.model_card import CARD_FILE, model_card
 from mnist_flax.export.network import tells_classes, trace_network
 from mnist_flax.export.onnx import require, run_onnx, to_onnx
+from mnist_flax.export.prepare_file import PREPARE_FILE, prepare_file, takes_pictures
 from mnist_flax.export.stablehlo import run_stablehlo, to_stablehlo
 from mnist_flax.use.calibration import calibration
 from mnist_flax.use.evaluation import evaluate_restored
@@ -35,7 +37,7 @@ def export_network(
     formats: Sequence[str],
     report: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Writes a network in each format, and its model card, into workdir/export/.
+    """Writes a network in each format, prepare.py and its model card into workdir/export/.
 
     Nothing is written before every file, read back, has given the network's outputs for all images
     of dataset.eval.
@@ -79,12 +81,19 @@ def export_network(
     error = calibration(expected["probabilities"], labels).error if classes else None
     recorded = read_config(workdir)
     card = model_card(restored, network, dataset, recorded, result, error, rows).encode()
-    _write(workdir / "export", contents, card, report)
-    return [*rows, _row(workdir / "export" / CARD_FILE, card)]
+    texts = {CARD_FILE: card}
+    if takes_pictures(restored.image_shape):
+        prepare = prepare_file(restored.preparation, restored.image_shape).encode()
+        texts = {PREPARE_FILE: prepare, **texts}
+    _write(workdir / "export", contents, texts, report)
+    return [*rows, *(_row(workdir / "export" / name, text) for name, text in texts.items())]
 
 
 def _write(
-    folder: Path, contents: Mapping[str, bytes], card: bytes, report: Callable[[str], None]
+    folder: Path,
+    contents: Mapping[str, bytes],
+    texts: Mapping[str, bytes],
+    report: Callable[[str], None],
 ) -> None:
     try:
         folder.mkdir(exist_ok=True)
@@ -95,7 +104,8 @@ def _write(
             write_atomic(folder / FILES[name], contents[name])
         elif (folder / FILES[name]).exists():
             report(f"{folder / FILES[name]} is an earlier export's; --format=all renews both.")
-    write_atomic(folder / CARD_FILE, card)
+    for name, text in texts.items():
+        write_atomic(folder / name, text)
 
 
 def _row(path: Path, content: bytes) -> dict[str, Any]:

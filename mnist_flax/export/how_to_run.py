@@ -3,14 +3,16 @@
 import json
 from collections.abc import Sequence
 
+from mnist_flax.export.prepare_file import takes_pictures
 from mnist_flax.workdir.environment import environment
 
 _TOLD = {
     "model.stablehlo": (
-        "StableHLO, for `pip install jax flatbuffers pillow`, on a CPU, a CUDA GPU or a TPU. It "
-        "was written by jax {jax}; JAX promises that its releases of the next six months read it."
+        "StableHLO, for `pip install jax flatbuffers pillow scipy`, on a CPU, a CUDA GPU or a TPU. "
+        "It was written by jax {jax}, and JAX promises that its releases of the next six months "
+        "read it."
     ),
-    "model.onnx": "ONNX, for `pip install onnxruntime pillow`.",
+    "model.onnx": "ONNX, for `pip install onnxruntime pillow scipy`.",
 }
 _IMPORTED = {"model.stablehlo": "from jax import export", "model.onnx": "import onnxruntime"}
 _OPENED = {
@@ -35,24 +37,25 @@ def example(
 ) -> str:
     """Returns the Python that runs an exported file on a picture, without this package.
 
+    It imports prepare.py, which lies beside the file; where no picture file can become the
+    network's input, there is none.
+
     Args:
       file: 'model.stablehlo' or 'model.onnx'.
       image_shape: (H, W, C) that the network takes.
       names: of its outputs.
     """
-    height, width, channels = image_shape
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, "L")
+    if pictures := takes_pictures(image_shape):
+        made = 'prepare("picture.png")'
+    else:
+        made = f"np.zeros({(1, *image_shape)}, np.uint8)  # one image of your own"
     asked = _asked_onnx(names) if file == "model.onnx" else _asked_stablehlo(names)
-    lines = (
-        "import numpy as np",
-        _IMPORTED[file],
-        "from PIL import Image",
-        "",
-        *_OPENED[file],
-        f'image = Image.open("picture.png").convert("{mode}").resize(({width}, {height}))',
-        f"images = np.asarray(image, np.uint8).reshape(1, {height}, {width}, {channels})",
-        *asked,
-    )
+    lines = [_IMPORTED[file]]
+    if file == "model.stablehlo" or not pictures:
+        lines.insert(0, "import numpy as np")
+    if pictures:
+        lines.append("from prepare import prepare")
+    lines += ["", *_OPENED[file], f"images = {made}", *asked]
     return "\n".join(lines) + "\n"
 
 

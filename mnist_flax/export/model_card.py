@@ -12,12 +12,14 @@ import jax
 
 import mnist_flax
 from mnist_flax.core.evaluation import Evaluation
+from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.sample import NAME as SAMPLE
 from mnist_flax.export.how_to_run import example, how_to_run
 from mnist_flax.export.licences import data_licence, is_known
 from mnist_flax.export.network import Network, tells_classes
 from mnist_flax.export.onnx import versions
+from mnist_flax.export.prepare_file import PREPARE_FILE, takes_pictures
 from mnist_flax.use.calibration import BINS
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.environment import environment
@@ -127,6 +129,9 @@ def _signature(restored: Restored, network: Network) -> str:
     if tells_classes(network.outputs, restored.class_names):
         names = _json(list(restored.class_names), indent=None)
         told += f" The probabilities of an image add up to 1 and are in this order:\n\n{names}"
+    if takes_pictures(restored.image_shape):
+        made = preparation.told(restored.preparation, restored.image_shape)
+        told += f"\n\n`{PREPARE_FILE}` makes such an image of a PNG or JPEG file: {made}."
     return f"{_table(('', 'name', 'type', 'shape'), lines)}\n\n{told}"
 
 
@@ -191,17 +196,23 @@ def _limits(restored: Restored, network: Network) -> str:
         )
     else:
         answers = "It answers whatever the image shows, even one that it knows nothing of."
+    if takes_pictures(restored.image_shape):
+        how = f"`{PREPARE_FILE}` does what it can"
+    else:
+        how = "cut, scaled, its colours as in those"
     lines = [
         answers,
         f"It takes {kind} images of {height}×{width} that look like those it was trained on. A "
-        "photograph has to be made so first: cut, scaled, centred, its ink as light or dark.",
+        f"photograph has to be made so first: {how}.",
         "The figures above are for the images named there. Other writers, cameras or scanners "
         "were not tried; nor were images that someone changed to deceive it.",
         "It was made to learn and to teach with, not to decide anything about people: no cheques, "
         "ballots, forms or findings without someone who looks.",
     ]
     if is_known(restored.trained_on) and restored.trained_on["name"] in ("mnist", SAMPLE):
-        lines.insert(2, "MNIST is light ink on black: give it dark ink on white and it is lost.")
+        lines.insert(
+            2, "MNIST is light ink on black: give it dark ink on white, unprepared, and it is lost."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
