@@ -47,6 +47,7 @@ from tiny import get_config as tiny
 def get_config():
     config = tiny()
     config.task = ConfigDict({"name": "turned:turned", "max_degrees": 45.0})
+    config.optimizer.learning_rate = 0.03  # so that each evaluation is the best so far
     return config
 """
 
