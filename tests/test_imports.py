@@ -21,7 +21,7 @@ STRANGERS = {("report", "serve"), ("report", "export"), ("serve", "export")}  # 
 ONE_DOOR = {
     "absl": {"cli.flags", "cli.recipe"},
     "tensorflow_datasets": {"data.tfds_source"},
-    "orbax": {"workdir.checkpoints"},
+    "orbax": {"workdir.saves"},
     "mlxtend": {"data.sample"},
     "PIL": {"data.folder", "data.ink", "data.pictures"},
     "rich": {"show.console", "models"},

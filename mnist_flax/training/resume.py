@@ -14,11 +14,12 @@ from mnist_flax.data import place, sample
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.show.writer import Writer
-from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint, holds_saves
+from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.files import read_config, write_config
 from mnist_flax.workdir.metadata import describe_data
 from mnist_flax.workdir.rows import METRICS_FILE, read_rows, truncate_rows
+from mnist_flax.workdir.saves import holds_saves
 
 # Each is written after a save, or by a process that has found one.
 _OF_SAVES = ("saved", "stopped", "finished", "resumed", "damaged_checkpoint")

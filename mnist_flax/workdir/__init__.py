@@ -2,9 +2,10 @@
 
     config.json      files.py: every resolved field, the data, the versions of the stack
     metrics.jsonl    rows.py: a JSON object a line
-    checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices damage,
-                     plain_path.py has Orbax take any name for a name
+    checkpoints/     checkpoints.py: the newest saves, the best one, which one goes
+                     saves.py: one save written and read; digests.py notices damage
                      metadata.py: what a save tells beside its arrays
+                     plain_path.py has Orbax take any name for a name
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py
     report/          report/

@@ -4,6 +4,7 @@ It knew one task, so its config has no field for that, its metadata one number o
 its state the parts of the variables side by side and the sums under names of their own.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -61,7 +62,7 @@ def today_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_old(leaves: dict[str, str]) -> bool:
+def is_old(leaves: Mapping[str, str]) -> bool:
     """Says whether a save with these leaves has the old form."""
     return f"window.{_SUMS['loss']}" in leaves
 
