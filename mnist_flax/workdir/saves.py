@@ -48,8 +48,9 @@ class Saves:
             max_to_keep=None,  # it would delete before anything was read back
             enable_async_checkpointing=False,
             read_only=read_only,
-            cleanup_tmp_directories=not read_only,  # what a killed save has left
         )
+        if not read_only:
+            _clear_away(opened)
         self._manager = ocp.CheckpointManager(opened, options=options)
 
     def close(self) -> None:
@@ -150,6 +151,13 @@ class Saves:
                 return self._manager.restore(step, args=args)
         except Exception as error:  # damage raises at least six types, from OSError to ValueError
             raise NotAsWritten(first_line(error)) from error
+
+
+def _clear_away(folder: Path) -> None:
+    """Removes what a killed save has left. Orbax would do it too, in a thread, at some time."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if ".orbax-checkpoint-tmp" in path.name:
+            shutil.rmtree(path)
 
 
 def _target(leaf: Any) -> Any:
