@@ -77,6 +77,20 @@ class SlowNet(nn.Module):
         return nn.Dense(self.num_classes, name="logits")(x.reshape(len(x), -1))
 
 
+class ShapedNet(nn.Module):
+    """Convolutions of kernels that a recipe gives."""
+
+    num_classes: int = 10
+    kernels: tuple = ((3, 3),)
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        del train
+        for size in self.kernels:
+            images = nn.relu(nn.Conv(2, tuple(size))(images))
+        return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+
+
 class WideNet(nn.Module):
     """Gives twelve logits, whatever the data are."""
 

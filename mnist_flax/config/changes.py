@@ -1,5 +1,6 @@
 """What a command line changes of a recipe, and what a run may take of it when it goes on."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,14 +67,43 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[Config
 
 
 def flatten(config: ConfigDict | dict) -> dict[str, Any]:
-    """Returns {'optimizer.learning_rate': 0.001, …}."""
+    """Returns {'optimizer.learning_rate': 0.001, …}, each value as JSON gives it back.
+
+    So a config is compared with what was written of one: a tuple, at any depth, is a list. A value
+    that JSON cannot hold stays as it is; validation.py tells of it.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict | dict):
             flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
         else:
-            flat[key] = list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+            flat[key] = as_json(value) if can_be_written(value) else value
     return flat
+
+
+def as_json(value: Any) -> Any:
+    """Returns what JSON gives back of a value.
+
+    Raises:
+      TypeError, ValueError, RecursionError: JSON cannot hold it, or it is NaN, which differs from
+        itself: a run with it could not be recognised. Infinity is Python's own addition to JSON.
+    """
+    return json.loads(json.dumps(value), parse_constant=_constant)
+
+
+def can_be_written(value: Any) -> bool:
+    """Says whether config.json can hold a value."""
+    try:
+        as_json(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _constant(name: str) -> float:
+    if name == "NaN":
+        raise ValueError("NaN differs from itself")
+    return float(name)
 
 
 def diff(old: ConfigDict | dict, new: ConfigDict | dict) -> dict[str, tuple[Any, Any]]:

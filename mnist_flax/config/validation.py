@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config.changes import flatten
+from mnist_flax.config.changes import as_json, can_be_written, flatten
 from mnist_flax.config.fields import default_config
 from mnist_flax.errors import UsageError
 
@@ -26,8 +26,11 @@ def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]
       UsageError: one line a fault.
     """
     require_fields(config)
+    unwritable = _unwritable(config)
     config, faults = _typed(config)
     faults += _faults(config)
+    told = {fault.partition("=")[0] for fault in faults}
+    faults += [line for field, line in unwritable.items() if field not in told]
     for check in others:
         try:
             check(config)
@@ -77,6 +80,22 @@ def _typed(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
         with typed.ignore_type():
             _section(typed, section)[leaf] = tuple(default) if want is tuple else default
     return typed, faults
+
+
+def _unwritable(config: ConfigDict) -> dict[str, str]:
+    """Returns a line for each field, by its name, that config.json and a save cannot hold."""
+    faults = {
+        f"config.{field}": f"config.{field}={value!r}: cannot be written to config.json. Give a "
+        "number, true or false, text (such as a name that your function looks up), or a list."
+        for field, value in flatten(config).items()
+        if not can_be_written(value)
+    }
+    if not faults:
+        try:
+            as_json(config.to_dict())
+        except (TypeError, ValueError, RecursionError) as error:  # a section's key
+            faults["config"] = f"config: cannot be written to config.json ({error})."
+    return faults
 
 
 def _section(config: ConfigDict, path: str) -> ConfigDict:

@@ -61,6 +61,8 @@ def opened(
         stack.enter_context(contextlib.closing(checkpoints))
         restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)
         saved, state = restored or (None, init_state(plan))
+        if saved:
+            state = resume.close_what_was_told(state, saved["step"], read_rows(workdir))
         taken = ""
         if init_from and saved is None:
             state, taken = finetune.init_from(state, *init_from)

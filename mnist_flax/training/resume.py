@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mnist_flax.config import diff, is_harmless
 from mnist_flax.core.optimizers import length_matters
 from mnist_flax.core.state import TrainState
+from mnist_flax.core.sums import empty
 from mnist_flax.data import place, sample
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
@@ -192,6 +193,25 @@ def _newest_metadata(
             f"step {steps[-1]}. Put it back, or start afresh with --workdir={workdir}-new"
         )
     return metadata | {"changed": {name: list(pair) for name, pair in changed.items()}}
+
+
+def close_what_was_told(state: TrainState, step: int, rows: Sequence[dict[str, Any]]) -> TrainState:
+    """Returns a saved state with an empty window, or epoch, if its row stands in the file.
+
+    A later process wrote that row: one that went on from this save with another interval, under
+    which a row was due at its very step, and was killed before it saved again.
+
+    Args:
+      state: of the save.
+      step: that it was saved at.
+      rows: of metrics.jsonl.
+    """
+    here = [row for row in rows if row["step"] == step]
+    if any(row.get("split") == "train" for row in here):
+        state = state.replace(window=empty(state.window))
+    if any(row.get("event") == "epoch" for row in here):
+        state = state.replace(epoch=empty(state.epoch))
+    return state
 
 
 def open_run(

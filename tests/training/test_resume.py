@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from tiny import TinyNet
 
 from mnist_flax.core.state import TrainState
-from mnist_flax.training import train
+from mnist_flax.training import loop, train
 from mnist_flax.workdir.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.compiles
@@ -197,3 +197,32 @@ def test_another_seed_gives_another_run(tiny_config, tmp_path) -> None:
     tiny_config.seed = 1
     train(tiny_config, tmp_path / "1")
     assert rows(tmp_path / "0")[0]["loss"] != rows(tmp_path / "1")[0]["loss"]
+
+
+class Killed(BaseException):
+    """Ends a run as kill -9 would."""
+
+
+def test_a_row_stands_once_though_another_interval_makes_it_due_at_the_save(
+    tiny_config, tmp_path, monkeypatch
+) -> None:
+    stop = (tmp_path / "checkpoints/latest/4").exists
+    train(tiny_config, tmp_path, should_stop=stop)  # at step 8, inside the window of 2 to 10
+    tiny_config.log_every_steps = 8
+
+    def killing(*args: object) -> None:
+        raise Killed
+
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "_run_chunk", killing)
+            with pytest.raises(Killed):
+                train(tiny_config, tmp_path)
+        assert [row["step"] for row in rows(tmp_path)] == [1, 8]
+    train(tiny_config, tmp_path)
+    told = [row for row in rows(tmp_path) if row["split"] == "train"]
+    assert [row["step"] for row in told] == [1, 8, 16, 24, 32, 40]
+
+    straight = tmp_path / "straight"
+    train(tiny_config, straight)
+    assert told == [row for row in rows(straight) if row["split"] == "train"]
