@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
-from mnist_flax.config import diff, flatten
+from mnist_flax.config import flatten
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.report.history import History
 from mnist_flax.report.repeat import Recipe, repeat_command
 from mnist_flax.use.restore import Restored
-from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.environment import changes, environment
 from mnist_flax.workdir.files import read_config
 
 
@@ -85,5 +85,5 @@ def _conditions(
         yield "fingerprint of the run's own data", restored.trained_on["fingerprint"]
     yield "images", " × ".join(map(str, restored.image_shape))
     yield from trained_in.items()
-    for name, (then, now) in diff(trained_in, dict(environment())).items():
+    for name, (then, now) in changes(trained_in, environment()).items():
         yield f"{name}, for this report", f"{now} (trained with {then})"

@@ -1,5 +1,6 @@
 """Whether a run may go on from what its workdir holds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.show.writer import Writer
 from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
-from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.environment import DRAWS, changes, environment
 from mnist_flax.workdir.files import write_config
 from mnist_flax.workdir.rows import read_rows, truncate_rows
 
@@ -70,6 +71,7 @@ def _newest_metadata(
     steps = checkpoints.steps()
     metadata = checkpoints.metadata(steps[-1])
     changed = diff(metadata["config"], config.to_dict())
+    _refuse_other_draws(workdir, metadata["environment"])
     theirs, ours = metadata["dataset"], describe(dataset)
     other_data = theirs["fingerprint"] != ours["fingerprint"]
     matters = length_matters(config.schedule)
@@ -97,6 +99,17 @@ def _newest_metadata(
             f"step {steps[-1]}. Put it back, or start afresh with --workdir={workdir}-new"
         )
     return metadata | {"changed": {name: list(pair) for name, pair in changed.items()}}
+
+
+def _refuse_other_draws(workdir: Path, trained_in: Mapping[str, Any]) -> None:
+    """Raises UserError if the same keys would give other random numbers here."""
+    for name, (old, new) in changes(trained_in, environment()).items():
+        if name in DRAWS:
+            raise UserError(
+                f"--workdir={workdir}: this run draws its random numbers with {name}={old}; here "
+                f"it is {new}. Set {DRAWS[name]}={old} to go on, or start afresh with "
+                f"--workdir={workdir}-new"
+            )
 
 
 def open_run(
@@ -137,7 +150,7 @@ def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
     message = f"Resumed at step {saved['step']:,} from {workdir}."
     for name, (old, new) in saved["changed"].items():
         message += f" config.{name} was {old}, is {new}."
-    moved = diff(saved["environment"], environment())
+    moved = changes(saved["environment"], environment())
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")
