@@ -12,6 +12,7 @@ import jax
 
 import mnist_flax
 from mnist_flax.core.evaluation import Evaluation
+from mnist_flax.data.augment import EXTENDED_PARTS
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.sample import NAME as SAMPLE
 from mnist_flax.export.how_to_run import example, how_to_run
@@ -176,6 +177,12 @@ def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> st
         ("SHA-256 of both splits", f"`{fingerprint}`"),
         ("licence", data_licence(trained_on)),
     ]
+    if config["resplit"] is not None:
+        mixed = "the two were put together, mixed, and cut at their sizes again, with the seed"
+        rows.append(("mixed", f"{mixed} {config['resplit']}: neither is the split of that name"))
+    if config["extended"]:
+        parts = "each image as it is, shifted by a pixel to four sides, and flipped left to right"
+        rows.append(("extended", f"{EXTENDED_PARTS} times as many images to train on: {parts}"))
     if fell_back:
         rows.append(("fallback", "mnist was asked for and was not to be had: this stood in for it"))
     return _table(("", ""), rows)
