@@ -22,6 +22,7 @@ from mnist_flax.export.onnx import versions
 from mnist_flax.use.calibration import BINS
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.trained_on import tell_trained_on
 
 CARD_FILE = "MODEL_CARD.md"
 __all__ = ["CARD_FILE", "example", "model_card"]
@@ -35,6 +36,8 @@ def model_card(
     result: Evaluation,
     calibration_error: float | None,
     rows: Sequence[Mapping[str, Any]],
+    *,
+    trained_on: int = 0,
 ) -> str:
     """Returns the card of an exported network.
 
@@ -48,6 +51,7 @@ def model_card(
       result: of the evaluation.
       calibration_error: likewise, expected; see calibration.py. None where there are no classes.
       rows: of its files, as export_network gives them.
+      trained_on: how many of the evaluated images the run was trained on.
     """
     files = [Path(row["file"]).name for row in rows]
     config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
@@ -58,7 +62,7 @@ def model_card(
         "## Files\n\n" + _file_table(files, names, rows),
         "## Input and output\n\n" + _signature(restored, network),
         *(f"## Run {file}\n\n{how_to_run(file, shape, names)}" for file in files),
-        "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error),
+        "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error, trained_on),
         "## Data\n\n" + _data(restored, dataset, recorded["config"]["data"]),
         "## Limits\n\n" + _limits(restored, network),
         "## Training\n\nEvery field of the config, the data's place aside:\n\n" + _json(config),
@@ -136,7 +140,11 @@ def _shape(form: jax.ShapeDtypeStruct) -> str:
 
 
 def _evaluation(
-    restored: Restored, dataset: Dataset, result: Evaluation, calibration_error: float | None
+    restored: Restored,
+    dataset: Dataset,
+    result: Evaluation,
+    calibration_error: float | None,
+    trained_on: int,
 ) -> str:
     same = dataset.fingerprint == restored.trained_on["fingerprint"]
     others = "the run's own data" if same else "other data or splits than the run's own"
@@ -150,6 +158,8 @@ def _evaluation(
         measure = f"expected calibration error, {BINS} bins (Guo et al. 2017)"
         lines.append((measure, f"{calibration_error:.4f}"))
     table = _table(("measure", "value"), lines)
+    if taught := tell_trained_on(trained_on, dataset.eval.images):
+        table += f"\n\n{taught}"
     return (
         f"On `{restored.config.data.eval_split}` of {dataset.name}: {result.examples:,} images, "
         f"{others}, SHA-256 `{dataset.fingerprint}` of both splits.\n\n{table}"

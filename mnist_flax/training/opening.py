@@ -17,6 +17,7 @@ from mnist_flax.training.standing import Standing, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import read_rows
+from mnist_flax.workdir.trained_on import keep_trained_on
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def opened(
             yield Opened(state, at, checkpoints, writer, finished=True)
             return
         resume.open_run(config, workdir, writer, plan.dataset, saved)
+        if saved is None:
+            keep_trained_on(workdir, plan.dataset.train.images, init_from and init_from[0])
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
         if taken:

@@ -2,6 +2,7 @@
 
     config.json      files.py: every resolved field, the data, the versions of the stack
     metrics.jsonl    rows.py: a JSON object a line
+    trained_on.npy   trained_on.py: digests of the images that it is trained on
     checkpoints/     checkpoints.py: the newest saves, the best one; digests.py notices damage
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py
