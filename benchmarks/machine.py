@@ -7,7 +7,6 @@ multiplies matrices in the same minute. That rate is therefore measured in every
 import argparse
 import json
 import os
-import platform
 import resource
 import shlex
 import statistics
@@ -25,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from mnist_flax.errors import UserError
-from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.environment import environment, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT_FLOPS = 2 * 2048**3
@@ -76,14 +75,6 @@ def conditions() -> dict[str, Any]:
     versions = {name: known[name] for name in names}
     load = round(os.getloadavg()[0], 2)
     return {"processor": processor(), **versions, "commit": commit(), "load": load}
-
-
-def processor() -> str:
-    """Returns the processor's name, as far as the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str:

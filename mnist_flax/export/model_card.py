@@ -13,6 +13,7 @@ import jax
 import mnist_flax
 from mnist_flax.core.evaluation import Evaluation
 from mnist_flax.data import preparation
+from mnist_flax.data.augment import EXTENDED_PARTS
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.sample import NAME as SAMPLE
 from mnist_flax.export.how_to_run import example, how_to_run
@@ -23,6 +24,7 @@ from mnist_flax.export.prepare_file import PREPARE_FILE, takes_pictures
 from mnist_flax.use.calibration import BINS
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.trained_on import tell_trained_on
 
 CARD_FILE = "MODEL_CARD.md"
 __all__ = ["CARD_FILE", "example", "model_card"]
@@ -36,6 +38,8 @@ def model_card(
     result: Evaluation,
     calibration_error: float | None,
     rows: Sequence[Mapping[str, Any]],
+    *,
+    trained_on: int = 0,
 ) -> str:
     """Returns the card of an exported network.
 
@@ -49,6 +53,7 @@ def model_card(
       result: of the evaluation.
       calibration_error: likewise, expected; see calibration.py. None where there are no classes.
       rows: of its files, as export_network gives them.
+      trained_on: how many of the evaluated images the run was trained on.
     """
     files = [Path(row["file"]).name for row in rows]
     config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
@@ -59,7 +64,7 @@ def model_card(
         "## Files\n\n" + _file_table(files, names, rows),
         "## Input and output\n\n" + _signature(restored, network),
         *(f"## Run {file}\n\n{how_to_run(file, shape, names)}" for file in files),
-        "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error),
+        "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error, trained_on),
         "## Data\n\n" + _data(restored, dataset, recorded["config"]["data"]),
         "## Limits\n\n" + _limits(restored, network),
         "## Training\n\nEvery field of the config, the data's place aside:\n\n" + _json(config),
@@ -140,7 +145,11 @@ def _shape(form: jax.ShapeDtypeStruct) -> str:
 
 
 def _evaluation(
-    restored: Restored, dataset: Dataset, result: Evaluation, calibration_error: float | None
+    restored: Restored,
+    dataset: Dataset,
+    result: Evaluation,
+    calibration_error: float | None,
+    trained_on: int,
 ) -> str:
     same = dataset.fingerprint == restored.trained_on["fingerprint"]
     others = "the run's own data" if same else "other data or splits than the run's own"
@@ -154,6 +163,8 @@ def _evaluation(
         measure = f"expected calibration error, {BINS} bins (Guo et al. 2017)"
         lines.append((measure, f"{calibration_error:.4f}"))
     table = _table(("measure", "value"), lines)
+    if taught := tell_trained_on(trained_on, dataset.eval.images):
+        table += f"\n\n{taught}"
     return (
         f"On `{restored.config.data.eval_split}` of {dataset.name}: {result.examples:,} images, "
         f"{others}, SHA-256 `{dataset.fingerprint}` of both splits.\n\n{table}"
@@ -181,6 +192,12 @@ def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> st
         ("SHA-256 of both splits", f"`{fingerprint}`"),
         ("licence", data_licence(trained_on)),
     ]
+    if config["resplit"] is not None:
+        mixed = "the two were put together, mixed, and cut at their sizes again, with the seed"
+        rows.append(("mixed", f"{mixed} {config['resplit']}: neither is the split of that name"))
+    if config["extended"]:
+        parts = "each image as it is, shifted by a pixel to four sides, and flipped left to right"
+        rows.append(("extended", f"{EXTENDED_PARTS} times as many images to train on: {parts}"))
     if fell_back:
         rows.append(("fallback", "mnist was asked for and was not to be had: this stood in for it"))
     return _table(("", ""), rows)

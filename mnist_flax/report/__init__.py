@@ -34,6 +34,7 @@ from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.prediction import is_classification, predict_split
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import write_atomic
+from mnist_flax.workdir.trained_on import tell_trained_on
 
 PREDICTIONS = "predictions.npz"
 Other = tuple[Path, Restored, Split]
@@ -75,8 +76,14 @@ def write_report(
     shown = curves(history, restored, columns)
     layers = pictures.layers(restored, dataset.eval)
     samples, samples_text = pictures.samples(restored, dataset.train, by_class=classes is not None)
+    described = about(workdir, restored, dataset, history, recipe)
+    described["notes"] += [
+        f"{other.workdir}: {tell_trained_on(other.trained_on, dataset.eval.images)}"
+        for other in (classes.compared if classes else ())
+        if other.trained_on
+    ]
     page = render(
-        **about(workdir, restored, dataset, history, recipe),
+        **described,
         images=len(dataset.eval.labels),
         metrics=metrics.values(restored.task, evaluation.means),
         has_best=restored.task.best in columns["eval"],

@@ -7,14 +7,15 @@ from typing import Any
 
 import jax
 
-from mnist_flax.config import diff, flatten
+from mnist_flax.config import flatten
 from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.report.history import History
 from mnist_flax.report.repeat import Recipe, repeat_command
 from mnist_flax.use.restore import Restored
-from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.environment import changes, environment
 from mnist_flax.workdir.files import read_config
+from mnist_flax.workdir.trained_on import count_trained_on, tell_trained_on
 
 
 def about(
@@ -29,7 +30,7 @@ def about(
         "step": int(restored.state.step),
         "checkpoint": checkpoint,
         "dataset": dataset,
-        "notes": list(_notes(restored, dataset, history)),
+        "notes": list(_notes(workdir, restored, dataset, history)),
         "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(restored.state.params)),
         "resumes": [f"{step:,}" for step in sorted(set(history.resumes))],
         "evaluated": bool(history.eval),
@@ -45,7 +46,7 @@ def about(
     }
 
 
-def _notes(restored: Restored, dataset: Dataset, history: History) -> Iterator[str]:
+def _notes(workdir: Path, restored: Restored, dataset: Dataset, history: History) -> Iterator[str]:
     """What a reader must know before any figure."""
     yield from dataset.notes
     for row in history.warnings:
@@ -55,6 +56,8 @@ def _notes(restored: Restored, dataset: Dataset, history: History) -> Iterator[s
             f"The run's own data are others, {restored.trained_on['source']}. It is judged here "
             f"on {dataset.source}, {restored.config.data.eval_split!r}."
         )
+    if taught := count_trained_on(workdir, dataset.eval.images):
+        yield tell_trained_on(taught, dataset.eval.images)
 
 
 def _command(
@@ -88,5 +91,5 @@ def _conditions(
     prepared = preparation.told(restored.preparation, restored.image_shape)
     yield "pictures of one's own", f"{prepared} (unless --center says otherwise)"
     yield from trained_in.items()
-    for name, (then, now) in diff(trained_in, dict(environment())).items():
+    for name, (then, now) in changes(trained_in, environment()).items():
         yield f"{name}, for this report", f"{now} (trained with {then})"

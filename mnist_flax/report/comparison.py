@@ -10,16 +10,21 @@ from mnist_flax.errors import UsageError, UserError
 from mnist_flax.report.scores import McNemar, mcnemar
 from mnist_flax.use.prediction import is_classification, predict
 from mnist_flax.use.restore import Restored
+from mnist_flax.workdir.trained_on import count_trained_on
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Another run, and how it differs from this one; in `test`, this run is the first."""
+    """Another run, and how it differs from this one; in `test`, this run is the first.
+
+    `trained_on` says how many of the images it was trained on.
+    """
 
     workdir: Path
     step: int
     accuracy: float
     test: McNemar
+    trained_on: int
 
 
 def compare(
@@ -48,7 +53,11 @@ def compare(
         )
     other_right = predict(other, other_split.images)["classes"] == other_split.labels
     return Compared(
-        workdir, int(other.state.step), float(other_right.mean()), mcnemar(right, other_right)
+        workdir=workdir,
+        step=int(other.state.step),
+        accuracy=float(other_right.mean()),
+        test=mcnemar(right, other_right),
+        trained_on=count_trained_on(workdir, split.images),
     )
 
 

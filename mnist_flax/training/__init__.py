@@ -3,6 +3,7 @@
 run.py          train(): gather, open, compile, loop
 gather.py       what the config names: data, sources, task, timetable
 opening.py      the workdir is opened; resume.py decides whether the run goes on from its saves
+lost_saves.py   whether the saves of a run are gone
 compilation.py  a run's programs
 loop.py         what happens between the first step and the last, on one page
 timetable.py    when a run logs, evaluates and saves

@@ -10,13 +10,14 @@ from mnist_flax.config import flatten
 from mnist_flax.core.state import TrainState
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
-from mnist_flax.training import finetune, resume
+from mnist_flax.training import finetune, lost_saves, resume
 from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import read_rows
+from mnist_flax.workdir.trained_on import keep_trained_on
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def opened(
     config, task = plan.config, plan.task
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(workdir))
-        resume.refuse_lost_saves(workdir, evaluations_are_saved=bool(task.best))
+        lost_saves.refuse_lost_saves(workdir, evaluations_are_saved=bool(task.best))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
         restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)
@@ -73,6 +74,8 @@ def opened(
             yield Opened(state, at, checkpoints, writer, finished=True)
             return
         resume.open_run(config, workdir, writer, plan.dataset, saved)
+        if saved is None:
+            keep_trained_on(workdir, plan.dataset.train.images, init_from and init_from[0])
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
         if taken:

@@ -1,7 +1,6 @@
 """Whether a run may go on from what its workdir holds."""
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +15,10 @@ from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.show.writer import Writer
 from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
-from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.environment import DRAWS, changes, environment
 from mnist_flax.workdir.files import read_config, write_config
 from mnist_flax.workdir.metadata import describe_data
-from mnist_flax.workdir.rows import METRICS_FILE, read_rows, truncate_rows
-from mnist_flax.workdir.saves import holds_saves
-
-# Each is written after a save, or by a process that has found one.
-_OF_SAVES = ("saved", "stopped", "finished", "resumed", "damaged_checkpoint")
-
-
-def refuse_lost_saves(workdir: Path, evaluations_are_saved: bool) -> None:
-    """Refuses a run that has been saved and whose saves are gone: its rows would be cut.
-
-    A run that was killed before its first save has rows, too, and starts again. To be called
-    before the folder of the saves is created: that it is missing tells something.
-
-    Args:
-      workdir: is only read.
-      evaluations_are_saved: whether the first evaluation leads to a save, as the best so far.
-
-    Raises:
-      UserError: there is no save, and the rows tell of one.
-    """
-    directory = workdir / "checkpoints"
-    if holds_saves(directory):
-        return
-    rows = read_rows(workdir)
-    if rows and (not directory.is_dir() or _tell_of_a_save(workdir, rows, evaluations_are_saved)):
-        raise UserError(
-            f"--workdir={workdir}: {METRICS_FILE} holds {len(rows)} rows of a run, up to step "
-            f"{max(row['step'] for row in rows)}, and checkpoints/ none of its saves. Put "
-            f"checkpoints/ back to go on, or start afresh with --workdir={workdir}-new, or remove "
-            f"{METRICS_FILE} on purpose."
-        )
-
-
-def _tell_of_a_save(
-    workdir: Path, rows: Sequence[dict[str, Any]], evaluations_are_saved: bool
-) -> bool:
-    """Says whether rows are those of a run that has saved something.
-
-    The first save has a row since 0.2.0. Runs of before are known by rows beyond a step that their
-    config, an epoch or an evaluation had saved: the save comes before the next chunk of steps.
-    """
-    if any(row.get("event") in _OF_SAVES for row in rows):
-        return True
-    every = None
-    with contextlib.suppress(UserError):  # without it, the other rows tell
-        every = read_config(workdir)["config"].get("checkpoint_every_steps")
-    saved = [every] if isinstance(every, int) and every > 0 else []
-    if every == 0:
-        saved += [row["step"] for row in rows if row.get("event") == "epoch"]
-    if evaluations_are_saved:
-        saved += [row["step"] for row in rows if row.get("split") == "eval"]
-    return bool(saved) and max(row["step"] for row in rows) > min(saved)
+from mnist_flax.workdir.rows import read_rows, truncate_rows
 
 
 def with_own_data(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, str]:
@@ -159,6 +107,7 @@ def _newest_metadata(
     metadata = checkpoints.metadata(steps[-1])
     changed = diff(metadata["config"], config.to_dict())
     theirs, ours = metadata["dataset"], describe_data(dataset)
+    _refuse_other_draws(workdir, metadata["environment"])
     other_data = theirs["fingerprint"] != ours["fingerprint"]
     matters = length_matters(config.schedule)
     if other_data and dataset.name == sample.NAME != config.data.name:
@@ -214,6 +163,17 @@ def close_what_was_told(state: TrainState, step: int, rows: Sequence[dict[str, A
     return state
 
 
+def _refuse_other_draws(workdir: Path, trained_in: Mapping[str, Any]) -> None:
+    """Raises UserError if the same keys would give other random numbers here."""
+    for name, (old, new) in changes(trained_in, environment()).items():
+        if name in DRAWS:
+            raise UserError(
+                f"--workdir={workdir}: this run draws its random numbers with {name}={old}; here "
+                f"it is {new}. Set {DRAWS[name]}={old} to go on, or start afresh with "
+                f"--workdir={workdir}-new"
+            )
+
+
 def open_run(
     config: ConfigDict,
     workdir: Path,
@@ -252,7 +212,7 @@ def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
     message = f"Resumed at step {saved['step']:,} from {workdir}."
     for name, (old, new) in saved["changed"].items():
         message += f" config.{name} was {old}, is {new}."
-    moved = diff(saved["environment"], environment())
+    moved = changes(saved["environment"], environment())
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")

@@ -4,23 +4,72 @@ import functools
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import mnist_flax
+from mnist_flax.config import diff
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# What random numbers are made of, and the variable that sets each: another one is another run.
+DRAWS = {
+    name: name.upper()
+    for name in ("jax_default_prng_impl", "jax_enable_x64", "jax_threefry_partitionable")
+}
+
+
+def environment() -> dict[str, str | int]:
+    """Returns what config.json and every checkpoint keep.
+
+    These are versions, the processor, the devices that are used, visible cores, and how XLA and JAX
+    are set.
+    """
+    used = sorted(jnp.zeros(()).devices(), key=lambda device: device.id)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # A flag that names a file says where something is written, and a model card travels.
+    flags = sorted(flag for flag in os.environ.get("XLA_FLAGS", "").split() if "/" not in flag)
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return {
+        **_fixed(),
+        "device": f"{len(used)} × {used[0].device_kind}",
+        "cores": cores or 0,
+        "XLA_FLAGS": " ".join(flags) or "none",
+        "jax_default_matmul_precision": precision or "default",
+        **{name: str(getattr(jax.config, name)) for name in DRAWS},
+    }
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns {name: (then, now)} of what differs, of what both have: older runs kept less."""
+    both = then.keys() & now.keys()
+    return diff({name: then[name] for name in both}, {name: now[name] for name in both})
+
+
+def processor() -> str:
+    """Returns the processor's name, as far as the system tells it."""
+    return _of_the_processor("model name") or platform.processor() or platform.machine()
 
 
 @functools.cache
-def environment() -> dict[str, str | int]:
-    """Returns versions, devices and visible cores, for config.json and every checkpoint."""
-    devices = jax.devices()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _fixed() -> dict[str, str | int]:
+    """What cannot change while a process lives."""
+    # Virtual machines call many processors by one name; these three tell them apart.
+    numbers = [_of_the_processor(field) for field in ("cpu family", "model", "stepping")]
     return {
         "mnist_flax": mnist_flax.__version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": f"{len(devices)} × {devices[0].device_kind}",
-        "cores": cores or 0,
+        "processor": processor() + (f" ({'-'.join(numbers)})" if all(numbers) else ""),
     }
+
+
+def _of_the_processor(field: str) -> str:
+    """Returns a field of /proc/cpuinfo, or '' where there is none."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")

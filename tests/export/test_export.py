@@ -220,6 +220,20 @@ def test_a_fallback_stands_in_the_card(trained: Path, opened) -> None:
     assert "CC BY-SA 3.0, Yann LeCun and Corinna Cortes (5,000 digits of MNIST)" in card
 
 
+def test_mixed_and_extended_data_stand_in_the_card(trained: Path, opened) -> None:
+    restored, dataset = opened
+    recorded = json.loads((trained / "config.json").read_text())
+    result, network = evaluate_restored(restored, dataset.eval), trace_network(restored)
+    plain = model_card(restored, network, dataset, recorded, result, 0.0, [])
+    assert "| mixed |" not in plain
+    assert "| extended |" not in plain
+    recorded["config"]["data"] |= {"resplit": 7, "extended": True}
+    card = model_card(restored, network, dataset, recorded, result, 0.0, [])
+    assert "| mixed | the two were put together, mixed, and cut at their sizes again, with" in card
+    assert "with the seed 7: neither is the split of that name |" in card
+    assert "| extended | 6 times as many images to train on: each image as it is, shifted" in card
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "source", "expected"),
     [
