@@ -21,6 +21,7 @@ _HARMLESS = (
     "tensorboard",
     "data.name",
     "data.data_dir",
+    "data.transpose",
     "data.train_split",
     "data.eval_split",
     "data.resplit",

@@ -20,6 +20,7 @@ def config(**changes):
         "train_split": "train",
         "eval_split": "test",
         "resplit": None,
+        "transpose": None,
         "shuffle": True,
         "fallback": "mnist_sample",
     }

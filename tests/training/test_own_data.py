@@ -127,3 +127,12 @@ def test_without_config_json_other_data_are_told_with_the_place_of_the_runs_own(
     with pytest.raises(UserError) as error:
         train(config, tmp_path / "run")
     assert f"(they were in --config.data.data_dir={folder})" in str(error.value)
+
+
+def test_a_run_from_before_a_field_of_the_data_is_read_and_goes_on(own, tmp_path):
+    config, folder = own
+    content = written(tmp_path / "run")
+    del content["config"]["data"]["transpose"], content["dataset"]["data_dir"]
+    (tmp_path / "run/config.json").write_text(json.dumps(content))
+    assert load_data(restore(tmp_path / "run", "latest", {}), str).data_dir == str(folder)
+    assert int(train(config, tmp_path / "run").step) == 4
