@@ -66,6 +66,8 @@ def default_config() -> ConfigDict:
     # Whether rows and columns are exchanged. Default: where files are named emnist-…, which hold
     # their pictures so.
     config.data.transpose = config_dict.placeholder(bool)
+    # A side in pixels: all pictures are scaled to a square of it, by LANCZOS.
+    config.data.resize = config_dict.placeholder(int)
     config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
     config.data.eval_split = "test"
     # A seed: the train split followed by the eval split is permuted and cut at their sizes again.

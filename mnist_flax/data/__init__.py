@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_flax.data import arrays, entries, layouts, place, sample, tfds_source
+from mnist_flax.data import arrays, entries, layouts, place, sample, scaling, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
     BeyondSplitError,
@@ -48,6 +48,10 @@ def check(config_data: Any) -> None:
     resplit = config_data.resplit
     if resplit is not None and not 0 <= resplit < 2**32:
         faults.append(f"config.data.resplit={resplit}: a seed, from 0 to 2**32 - 1.")
+    if config_data.resize is not None and not 1 <= config_data.resize <= 1024:
+        faults.append(
+            f"config.data.resize={config_data.resize}: a side in pixels, from 1 to 1,024."
+        )
     if config_data.data_dir == "":
         faults.append("config.data.data_dir is empty: give a directory or leave the field out.")
     if faults:
@@ -58,9 +62,9 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     """Finds the dataset that `config.data` asks for and cuts it into train and eval.
 
     Reads the fields `name`, `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
-    `train_split`, `eval_split`, `resplit`, `transpose` and `fallback`. `report` gets a line
-    before a download and a preparation, which take their time; what the user must see afterwards is
-    in `Dataset.notes`.
+    `train_split`, `eval_split`, `resplit`, `transpose`, `resize` and `fallback`. `report` gets
+    a line before a download and a preparation, which take their time; what the user must see
+    afterwards is in `Dataset.notes`.
 
     Raises UsageError for wrong fields and UserError for data that is missing or faulty, or for a
     `data_dir` in which nothing is understood.
@@ -69,16 +73,16 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     splits = config_data.train_split, config_data.eval_split
     name, resplit = config_data.name, config_data.resplit
     if name == sample.NAME:
-        return _sample(*splits, resplit)
+        return _sample(*splits, resplit, config_data.resize)
     data_dir = place.data_dir(config_data.data_dir)
-    raw = layouts.read(data_dir, name)
+    raw = layouts.read(data_dir, name, config_data.resize)
     notes: tuple[str, ...] = ()
     if raw is None:
         raw, notes = tfds_source.read_prepared(name, data_dir)
     if raw is None:
         raw = layouts.read_arrays(data_dir, name)
     if raw is None and config_data.data_dir is not None:
-        raw = layouts.read_below(data_dir, name)
+        raw = layouts.read_below(data_dir, name, config_data.resize)
     if raw is None and name not in CLASS_NAMES:
         raise UsageError(_unknown(name, data_dir, notes))
     if raw is None:
@@ -91,6 +95,8 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     transpose = config_data.transpose
     if raw.sideways if transpose is None else transpose:
         raw = arrays.turned_upright(raw)
+    if config_data.resize is not None:
+        raw = scaling.scaled(raw, config_data.resize)
     dataset = make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, resplit)
     return replace(dataset, data_dir=str(data_dir.absolute()))
 
@@ -133,10 +139,12 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
         note += f"; split {' and '.join(ignored)} ignored"
     notes += (f"Fallback: {missing}: {note}.",)
     raw = replace(raw, notes=notes)
+    if config_data.resize is not None:
+        raw = scaling.scaled(raw, config_data.resize)
     return make_dataset(sample.NAME, raw, "train", "test", config_data.resplit)
 
 
-def _sample(train_split: str, eval_split: str, resplit: int | None) -> Dataset:
+def _sample(train_split: str, eval_split: str, resplit: int | None, side: int | None) -> Dataset:
     """The sample, asked for by name: a split cut for the whole MNIST gives way to all there is."""
     raw = sample.read_sample()
     sizes = {name: len(split.labels) for name, split in raw.splits.items()}
@@ -158,4 +166,6 @@ def _sample(train_split: str, eval_split: str, resplit: int | None) -> Dataset:
     train_split = fitting(train_split, "config.data.train_split", "train")
     eval_split = fitting(eval_split, "config.data.eval_split", "test")
     raw = replace(raw, notes=tuple(notes))
+    if side is not None:
+        raw = scaling.scaled(raw, side)
     return make_dataset(sample.NAME, raw, train_split, eval_split, resplit)

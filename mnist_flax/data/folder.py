@@ -14,6 +14,7 @@ import numpy as np
 from mnist_flax.data import class_folders
 from mnist_flax.data.dataset import LARGEST, Raw, Split
 from mnist_flax.data.pictures import FORMATS, PictureError, opened
+from mnist_flax.data.scaling import scaled_note, sized
 from mnist_flax.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,11 +68,7 @@ def read_directory(directory: Path, *, side: int | None = None, uncut: bool = Fa
             "by 257.",
         )
     if side is not None and (scaled := shapes - {(side, side)}):
-        (low, high) = min(scaled), max(scaled)
-        notes += (
-            f"Pictures of {len(shapes):,} sizes, {low[1]}x{low[0]} to {high[1]}x{high[0]}, are "
-            f"scaled to {side}x{side} (config.data.resize; LANCZOS), whatever their proportions.",
-        )
+        notes += (scaled_note(scaled, side),)
     return Raw(splits, found.class_names, f"picture folders in {directory}", notes)
 
 
@@ -92,7 +89,7 @@ def _read(
     deep: list[Path],
 ) -> Split:
     """Reads the pictures of a split; adds their sizes to `shapes`, those of 16 bits to `deep`."""
-    expected = _sized(read_picture(first), side)
+    expected = sized(read_picture(first), side)
     if len(pictures) * expected.size > LARGEST:
         got = f"{len(pictures):,} pictures of {_describe(expected)}"
         raise UserError(
@@ -104,13 +101,16 @@ def _read(
         picture = _picture(path)
         shapes.add(picture.pixels.shape[:2])
         deep += [path] if picture.deep else []
-        image = _sized(picture.pixels, side)
+        image = sized(picture.pixels, side)
         if picture.grey_palette and image.shape[:2] == expected.shape[:2]:
             image = np.broadcast_to(image, expected.shape)
         if image.shape != expected.shape:
             got, want = _describe(image), _describe(expected)
             alike = "/".join(first.parts[-3:])
-            raise UserError(f"{path} is {got}, but {alike} is {want}. Make all alike.")
+            todo = "Make all alike"
+            if image.shape[:2] != expected.shape[:2]:
+                todo += ", or have them scaled to one size, as with --config.data.resize=28"
+            raise UserError(f"{path} is {got}, but {alike} is {want}. {todo}.")
         images[index] = image
     return Split(images, np.array([label for _, label in pictures], np.int32))
 
@@ -118,20 +118,6 @@ def _read(
 def _describe(image: np.ndarray) -> str:
     height, width, channels = image.shape
     return f"{width}x{height} {'grey' if channels == 1 else 'colour'}"
-
-
-def _sized(image: np.ndarray, side: int | None) -> np.ndarray:
-    """Scales a picture, uint8 [H, W, C], to side × side, if that is asked for and not its size."""
-    return image if side is None or image.shape[:2] == (side, side) else resized(image, side)
-
-
-def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """Returns a picture, uint8 [H, W, C] with C = 1 or 3, as [side, side, C]; LANCZOS."""
-    from PIL import Image
-
-    array = image[..., 0] if image.shape[-1] == 1 else image
-    scaled = Image.fromarray(array).resize((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(scaled).reshape(side, side, image.shape[-1])
 
 
 def read_picture(path: Path) -> np.ndarray:

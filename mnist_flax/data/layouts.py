@@ -14,13 +14,16 @@ UNDERSTOOD = (
 )
 
 
-def read(directory: Path, name: str) -> Raw | None:
+def read(directory: Path, name: str, side: int | None = None) -> Raw | None:
     """Reads the IDX files of a folder, or its train/<class>/; None where there are neither.
+
+    Pictures in files are scaled to side × side, if that is given.
 
     Raises:
       UserError: the files are incomplete or faulty.
     """
-    return idx.read_directory(directory, name) or folder.read_directory(directory)
+    raw = idx.read_directory(directory, name)
+    return raw or folder.read_directory(directory, side=side)
 
 
 def read_arrays(directory: Path, name: str) -> Raw | None:
@@ -32,8 +35,8 @@ def read_arrays(directory: Path, name: str) -> Raw | None:
     return csv_files.read_directory(directory, name) or npz.read_directory(directory, name)
 
 
-def read_below(directory: Path, name: str) -> Raw | None:
-    """Reads class folders that lie in a folder, or a layout one folder below it.
+def read_below(directory: Path, name: str, side: int | None = None) -> Raw | None:
+    """Reads class folders that lie in a folder, or a layout one folder below it, as `read` does.
 
     For folders that a user has named: in others it would find what nobody meant. Of several folders
     the one of the dataset's name is taken, as torchvision's `MNIST/raw` beside `FashionMNIST/raw`.
@@ -41,7 +44,7 @@ def read_below(directory: Path, name: str) -> Raw | None:
     Raises:
       UserError: there are several, and no name tells which; or the files are faulty.
     """
-    if (raw := folder.read_directory(directory, uncut=True)) is not None:
+    if (raw := folder.read_directory(directory, side=side, uncut=True)) is not None:
         return raw
     folders = [path for path in entries.visible(directory) if path.is_dir()]
     below = {path: inner for path in folders if (inner := _layout_in(path))}
@@ -49,8 +52,8 @@ def read_below(directory: Path, name: str) -> Raw | None:
         return None
     chosen = _choose(list(below), directory, name)
     inner = below[chosen]
-    raw = read(inner, name) or read_arrays(inner, name)
-    raw = raw or folder.read_directory(inner, uncut=True)
+    raw = read(inner, name, side) or read_arrays(inner, name)
+    raw = raw or folder.read_directory(inner, side=side, uncut=True)
     assert raw is not None  # by _layout_in
     note = f"{directory} holds no data itself: those in {inner.relative_to(directory)}/ are read."
     notes = (note, *(entries.litter_note(directory) if inner == chosen else ()))

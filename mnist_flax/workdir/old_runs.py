@@ -17,7 +17,10 @@ _FIELDS: dict[str, Any] = {
     "observers": [],
     "tensorboard": False,
 }
-_LATER = {"transpose": None}  # of config.data: as it was before there were these fields
+_LATER = {
+    "resize": None,
+    "transpose": None,
+}  # of config.data: as it was before there were these fields
 _SUMS = {"loss": "loss_sum", "accuracy": "correct", "count": "count"}  # today's name: theirs
 SUMS = {
     "loss": jax.ShapeDtypeStruct((), "float32"),

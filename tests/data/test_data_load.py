@@ -21,6 +21,7 @@ def config(**changes):
         "eval_split": "test",
         "resplit": None,
         "transpose": None,
+        "resize": None,
         "shuffle": True,
         "fallback": "mnist_sample",
     }

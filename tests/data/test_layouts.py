@@ -429,3 +429,55 @@ def test_jfif_and_webp(tmp_path):
     dataset = load(tmp_path)
     assert dataset.eval.images[0, 1, 1].tolist() == [0, 0, 255]
     assert dataset.train.images.shape == (1, 3, 3, 3)
+
+
+def write_sizes(directory):
+    """Each of one value, so that it is known what scaling makes of it."""
+    for i, size in enumerate([(3, 2), (30, 40), (28, 28)]):
+        save(directory / f"train/cat/{i}.png", Image.new("L", size, 10 * i))
+    save(directory / "test/cat/0.png", Image.new("L", (7, 9), 77))
+
+
+def test_pictures_of_mixed_sizes_are_scaled_if_that_is_asked_for(tmp_path):
+    write_sizes(tmp_path)
+    told = refusal(tmp_path)
+    assert told.startswith(f"{tmp_path / 'train/cat/1.png'} is 30x40 grey, but train/cat/0.png is")
+    assert told.endswith("or have them scaled to one size, as with --config.data.resize=28.")
+    dataset = load(tmp_path, resize=28)
+    assert dataset.train.images.shape == (3, 28, 28, 1)
+    assert dataset.train.images.mean((1, 2, 3)).tolist() == [0, 10, 20]
+    assert (dataset.eval.images == 77).all()
+    assert dataset.notes == (
+        "Pictures of 3x2 to 30x40 (3 sizes) are scaled to 28x28, whatever their proportions "
+        "(config.data.resize, LANCZOS).",
+    )
+
+
+def test_scaling_is_pillows_lanczos(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    (tmp_path / "train/cat").mkdir(parents=True)
+    Image.fromarray(image).save(tmp_path / "train/cat/a.png")
+    want = np.asarray(Image.fromarray(image).resize((4, 4), Image.Resampling.LANCZOS))
+    dataset = load(tmp_path, resize=4, eval_split="train")
+    np.testing.assert_array_equal(dataset.train.images[0], want)
+
+
+@pytest.mark.parametrize("where", ["named", "below", "classes"])
+def test_every_source_is_scaled(tmp_path, where):
+    if where == "classes":
+        write_classes(tmp_path, "train")
+    else:
+        write_four(tmp_path / ("archive" if where == "below" else ""))
+    dataset = load(tmp_path, resize=2)
+    assert dataset.train.images.shape[1:] == dataset.eval.images.shape[1:] == (2, 2, 1)
+    assert dataset.notes[-1].startswith("Pictures of 3x3 are scaled to 2x2")
+    assert load(tmp_path, resize=3).fingerprint == load(tmp_path).fingerprint
+
+
+def test_the_sample_is_scaled_too():
+    dataset = load("", name="mnist_sample", data_dir=None, resize=8, train_split="train[:20]")
+    assert dataset.train.images.shape == (20, 8, 8, 1)
+    assert dataset.notes == (
+        "Pictures of 28x28 are scaled to 8x8, whatever their proportions "
+        "(config.data.resize, LANCZOS).",
+    )

@@ -132,7 +132,9 @@ def test_without_config_json_other_data_are_told_with_the_place_of_the_runs_own(
 def test_a_run_from_before_a_field_of_the_data_is_read_and_goes_on(own, tmp_path):
     config, folder = own
     content = written(tmp_path / "run")
-    del content["config"]["data"]["transpose"], content["dataset"]["data_dir"]
+    for field in ("transpose", "resize"):
+        del content["config"]["data"][field]
+    del content["dataset"]["data_dir"]
     (tmp_path / "run/config.json").write_text(json.dumps(content))
     assert load_data(restore(tmp_path / "run", "latest", {}), str).data_dir == str(folder)
     assert int(train(config, tmp_path / "run").step) == 4
