@@ -1,4 +1,4 @@
-"""`mnist.npz`, as Keras has it: x_train, y_train, x_test and y_test. No pickle is read."""
+"""`mnist.npz`, as Keras has it: x_train, y_train, x_test and y_test. Objects are refused."""
 
 import math
 import tokenize
