@@ -44,6 +44,27 @@ def with_classes_of(dataset: Dataset, class_names: tuple[str, ...], field: str) 
     )
 
 
+def lacking(dataset: Dataset) -> tuple[str, ...]:
+    """Returns notes on classes that cannot be learnt: for those who train on the dataset."""
+    names = dataset.class_names
+    trained, evaluated = (
+        {names[label] for label in np.unique(split.labels)}
+        for split in (dataset.train, dataset.eval)
+    )
+    notes: tuple[str, ...] = ()
+    if unseen := tuple(name for name in names if name in evaluated - trained):
+        notes += (
+            f"No image to train on is of the classes {_some(unseen, ())}, which are evaluated: "
+            "they cannot be learnt. See config.data.train_split.",
+        )
+    if len(trained) == 1:
+        notes += (
+            f"All images to train on are of one class, {min(trained)!r}: whatever is shown, that "
+            "will be answered. See config.data.train_split.",
+        )
+    return notes
+
+
 def _some(names: tuple[str, ...], others: tuple[str, ...]) -> str:
     """Returns a few names for a message, those first that the others lack."""
     ordered = sorted(names, key=lambda name: name in others)
