@@ -23,7 +23,7 @@ ONE_DOOR = {
     "tensorflow_datasets": {"data.tfds_source"},
     "orbax": {"workdir.saves"},
     "mlxtend": {"data.sample"},
-    "PIL": {"data.folder", "data.ink", "data.pictures"},
+    "PIL": {"data.folder", "data.ink", "data.pictures", "data.scaling"},
     "rich": {"show.console", "models"},
     "filelock": {"workdir.lock"},
     "jinja2": {"report.page"},

@@ -22,6 +22,8 @@ _HARMLESS = (
     "tensorboard",
     "data.name",
     "data.data_dir",
+    "data.transpose",
+    "data.resize",
     "data.train_split",
     "data.eval_split",
     "data.resplit",

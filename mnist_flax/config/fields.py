@@ -59,9 +59,15 @@ def default_config() -> ConfigDict:
     config.data = ConfigDict()
     # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
     config.data.name = "mnist"
-    # Holds four IDX files, or train/<class>/*.png and test/<class>/*.png, or a prepared TFDS
-    # dataset; or is where one is downloaded to. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.
+    # Holds four IDX files, pictures in train/<class>/ and test/<class>/, tables of pixels, an .npz
+    # file, a prepared TFDS dataset, …: README.md has all that is read. Or one is downloaded to it.
+    # Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.
     config.data.data_dir = config_dict.placeholder(str)
+    # Whether rows and columns are exchanged. Default: where files are named emnist-…, which hold
+    # their pictures so.
+    config.data.transpose = config_dict.placeholder(bool)
+    # A side in pixels: all pictures are scaled to a square of it, by LANCZOS.
+    config.data.resize = config_dict.placeholder(int)
     config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
     config.data.eval_split = "test"
     # A seed: the train split followed by the eval split is permuted and cut at their sizes again.

@@ -1,7 +1,8 @@
 """Where images come from: `load(config.data)` finds the data and returns a Dataset.
 
 The order of search: the sample, when it is asked for by name; in `data_dir` the four IDX files;
-folders of pictures; a prepared TFDS directory; our own preparation by download; and for 'mnist',
+folders of pictures; a prepared TFDS directory; tables of pixels; an .npz file; if it was named,
+these in a folder of it (see layouts.py); our own preparation by download; and for 'mnist',
 where no `data_dir` is named, the fallback that the config names. NumPy only, and light to import:
 what is heavy is imported by the source that needs it.
 """
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_flax.data import folder, idx, place, sample, tfds_source
+from mnist_flax.data import arrays, entries, layouts, place, sample, scaling, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
     BeyondSplitError,
@@ -47,6 +48,10 @@ def check(config_data: Any) -> None:
     resplit = config_data.resplit
     if resplit is not None and not 0 <= resplit < 2**32:
         faults.append(f"config.data.resplit={resplit}: a seed, from 0 to 2**32 - 1.")
+    if config_data.resize is not None and not 1 <= config_data.resize <= 1024:
+        faults.append(
+            f"config.data.resize={config_data.resize}: a side in pixels, from 1 to 1,024."
+        )
     if config_data.data_dir == "":
         faults.append("config.data.data_dir is empty: give a directory or leave the field out.")
     if faults:
@@ -57,9 +62,9 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     """Finds the dataset that `config.data` asks for and cuts it into train and eval.
 
     Reads the fields `name`, `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
-    `train_split`, `eval_split`, `resplit` and `fallback`. `report` gets a line before a download
-    and a preparation, which take their time; what the user must see afterwards is in
-    `Dataset.notes`.
+    `train_split`, `eval_split`, `resplit`, `transpose`, `resize` and `fallback`. `report` gets
+    a line before a download and a preparation, which take their time; what the user must see
+    afterwards is in `Dataset.notes`.
 
     Raises UsageError for wrong fields and UserError for data that is missing or faulty, or for a
     `data_dir` in which nothing is understood.
@@ -68,12 +73,16 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     splits = config_data.train_split, config_data.eval_split
     name, resplit = config_data.name, config_data.resplit
     if name == sample.NAME:
-        return _sample(*splits, resplit)
+        return _sample(*splits, resplit, config_data.resize)
     data_dir = place.data_dir(config_data.data_dir)
-    raw = idx.read_directory(data_dir, name) or folder.read_directory(data_dir)
+    raw = layouts.read(data_dir, name, config_data.resize)
     notes: tuple[str, ...] = ()
     if raw is None:
         raw, notes = tfds_source.read_prepared(name, data_dir)
+    if raw is None:
+        raw = layouts.read_arrays(data_dir, name)
+    if raw is None and config_data.data_dir is not None:
+        raw = layouts.read_below(data_dir, name, config_data.resize)
     if raw is None and name not in CLASS_NAMES:
         raise UsageError(_unknown(name, data_dir, notes))
     if raw is None:
@@ -83,6 +92,11 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
             raw = tfds_source.prepare(name, data_dir, report)
         except Unavailable as reason:
             return _fall_back(config_data, data_dir, str(reason), notes)
+    transpose = config_data.transpose
+    if raw.sideways if transpose is None else transpose:
+        raw = arrays.turned_upright(raw)
+    if config_data.resize is not None:
+        raw = scaling.scaled(raw, config_data.resize)
     dataset = make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, resplit)
     return replace(dataset, data_dir=str(data_dir.absolute()))
 
@@ -92,8 +106,8 @@ def _not_understood(given: str, data_dir: Path, reason: str, notes: tuple[str, .
     no_download = f", and {reason}" if reason else ""
     return " ".join(
         (
-            f"config.data.data_dir={given!r}: no data that are understood; {place.told(data_dir)}"
-            f"{no_download}. Understood are {place.UNDERSTOOD}. Name a folder that holds them.",
+            f"config.data.data_dir={given!r}: no data that are understood; {entries.told(data_dir)}"
+            f"{no_download}. Understood are {layouts.UNDERSTOOD}. Name a folder that holds them.",
             *notes,
         )
     )
@@ -103,9 +117,9 @@ def _unknown(name: str, data_dir: Path, notes: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name, KNOWN_NAMES, 1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     known = f"Known: {', '.join(KNOWN_NAMES)}.{meant}"
-    own = f"Data of your own: point config.data.data_dir at {place.UNDERSTOOD}."
+    own = f"Data of your own: point config.data.data_dir at {layouts.UNDERSTOOD}."
     where = f"config.data.name={name!r}: not known, and {data_dir} holds no such data"
-    where += f" ({place.told(data_dir)})."
+    where += f" ({entries.told(data_dir)})."
     return " ".join((where, known, own, *notes))
 
 
@@ -114,7 +128,7 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
     if config_data.data_dir is not None:
         raise UserError(_not_understood(config_data.data_dir, data_dir, reason, notes))
     if name != "mnist" or config_data.fallback == "none":
-        todo = f"Point config.data.data_dir at {place.UNDERSTOOD}."
+        todo = f"Point config.data.data_dir at {layouts.UNDERSTOOD}."
         raise UserError(" ".join((f"There is {missing}.", todo, *notes)))
     asked = (config_data.train_split, "train"), (config_data.eval_split, "test")
     ignored = [repr(split) for split, default in asked if split != default]
@@ -125,10 +139,12 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
         note += f"; split {' and '.join(ignored)} ignored"
     notes += (f"Fallback: {missing}: {note}.",)
     raw = replace(raw, notes=notes)
+    if config_data.resize is not None:
+        raw = scaling.scaled(raw, config_data.resize)
     return make_dataset(sample.NAME, raw, "train", "test", config_data.resplit)
 
 
-def _sample(train_split: str, eval_split: str, resplit: int | None) -> Dataset:
+def _sample(train_split: str, eval_split: str, resplit: int | None, side: int | None) -> Dataset:
     """The sample, asked for by name: a split cut for the whole MNIST gives way to all there is."""
     raw = sample.read_sample()
     sizes = {name: len(split.labels) for name, split in raw.splits.items()}
@@ -150,4 +166,6 @@ def _sample(train_split: str, eval_split: str, resplit: int | None) -> Dataset:
     train_split = fitting(train_split, "config.data.train_split", "train")
     eval_split = fitting(eval_split, "config.data.eval_split", "test")
     raw = replace(raw, notes=tuple(notes))
+    if side is not None:
+        raw = scaling.scaled(raw, side)
     return make_dataset(sample.NAME, raw, train_split, eval_split, resplit)

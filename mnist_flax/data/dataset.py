@@ -51,6 +51,7 @@ class Raw:
     class_names: tuple[str, ...]
     source: str  # "IDX files in ../shared/mnist"
     notes: tuple[str, ...] = ()
+    sideways: bool = False  # rows and columns are exchanged, as in EMNIST's files
 
 
 @dataclass(frozen=True, eq=False)

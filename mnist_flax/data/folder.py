@@ -1,94 +1,95 @@
-"""A user's own pictures: `train/<class>/*.png` and `test/<class>/*.png` (or .jpg, .jpeg).
+"""A user's own pictures, in class folders (see class_folders.py): files to arrays, and back.
 
 The only importer of Pillow among the sources, where it is used.
 """
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mnist_flax.data import class_folders
 from mnist_flax.data.dataset import LARGEST, Raw, Split
-from mnist_flax.data.pictures import PictureError, opened
+from mnist_flax.data.pictures import FORMATS, PictureError, opened
+from mnist_flax.data.scaling import scaled_note, sized
 from mnist_flax.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+_FORMATS = (*FORMATS, "WEBP")
 _ON_A_CANVAS = 100  # pictures that are decoded side by side
-_LITTER = ("thumbs.db", "desktop.ini")  # what Windows leaves; names with a dot are hidden anyway
 
 
-def read_directory(directory: Path) -> Raw | None:
-    """Reads `train/<class>/*` and, where it is there, `test/<class>/*`: uint8 [N, H, W, C].
+class Picture(NamedTuple):
+    """A picture out of a file.
 
-    The classes are the folders of train, sorted, as numbers when all are whole numbers; their
-    pictures follow class by class, by name, the same on every machine. So a slice such as
-    `train[:100]` holds few classes, and training needs `shuffle`. All pictures have one size
-    and are all grey (C = 1) or all colour (C = 3), see `pixels`. Hidden files are ignored.
-
-    Returns None without a folder `train`; raises UserError, naming the file, otherwise.
+    Attributes:
+      pixels: uint8 [H, W, C], C = 1 for grey.
+      grey_palette: whether it is grey by its palette alone: it may stand among colour, too.
+      deep: whether it had 16 bits a pixel.
     """
-    if not (directory / "train").is_dir():
+
+    pixels: np.ndarray
+    grey_palette: bool = False
+    deep: bool = False
+
+
+def read_directory(directory: Path, *, side: int | None = None, uncut: bool = False) -> Raw | None:
+    """Reads the pictures in class folders: uint8 [N, H, W, C]. See class_folders.find for them.
+
+    All have one size and are all grey (C = 1) or all colour (C = 3), see `pixels`.
+
+    Args:
+      directory: that holds train/, or with `uncut` the class folders themselves.
+      side: scales every picture to side × side pixels; None refuses different sizes.
+      uncut: whether to look for class folders without train/.
+
+    Returns:
+      None where there are no such folders.
+
+    Raises:
+      UserError: a file is no picture, or another than the others; it is named.
+    """
+    found = class_folders.find_uncut(directory) if uncut else class_folders.find(directory)
+    if found is None:
         return None
-    train = _class_folders(directory / "train")
-    class_names = sorted(train, key=_class_order(list(train)))
-    splits, first = {}, None
-    for split in ("train", "test"):
-        if not (directory / split).is_dir():
-            continue
-        folders = _class_folders(directory / split)
-        unknown = sorted(set(folders) - set(train))
-        if unknown:
-            raise UserError(f"{folders[unknown[0]]}: train has no class {unknown[0]!r}. Add it.")
-        pictures = [
-            (path, label)
-            for label, name in enumerate(class_names)
-            if name in folders
-            for path in _pictures(folders[name])
-        ]
-        first = first or pictures[0][0]
-        splits[split] = _read(pictures, first)
-    return Raw(splits, tuple(class_names), f"picture folders in {directory}")
+    first, splits, notes = _first(found.splits["train"]), {}, found.notes
+    shapes: set[tuple[int, ...]] = set()
+    deep: list[Path] = []
+    for split, pictures in found.splits.items():
+        splits[split] = _read(pictures, first, side, shapes, deep)
+    if deep:
+        notes += (
+            f"{deep[0]}: pictures of 16 bits ({len(deep):,} of them) are read as 8 bits, divided "
+            "by 257.",
+        )
+    if side is not None and (scaled := shapes - {(side, side)}):
+        notes += (scaled_note(scaled, side),)
+    return Raw(splits, found.class_names, f"picture folders in {directory}", notes)
 
 
-def _class_order(names: list[str]) -> Callable[[str], tuple[int, str]] | None:
-    if all(name.isdecimal() for name in names):
-        return lambda name: (int(name), name)
-    return None
+def _first(pictures: list[tuple[Path, int]]) -> Path:
+    """Returns the picture that says what all are: the first that is grey, or colour, for sure."""
+    for path, _ in pictures:
+        with path.open("rb") as file, contextlib.suppress(PictureError), _open(file) as image:
+            if not _has_grey_palette(image):
+                return path
+    return pictures[0][0]
 
 
-def _visible(folder: Path) -> list[Path]:
-    paths = sorted(folder.iterdir(), key=lambda path: path.name)
-    return [p for p in paths if not p.name.startswith(".") and p.name.lower() not in _LITTER]
-
-
-def _class_folders(folder: Path) -> dict[str, Path]:
-    paths = _visible(folder)
-    for path in paths:
-        if not path.is_dir():
-            raise UserError(f"{path} is no folder. Put pictures into one folder for each class.")
-    if not paths:
-        raise UserError(f"{folder} is empty. Put pictures into one folder for each class in it.")
-    return {path.name: path for path in paths}
-
-
-def _pictures(folder: Path) -> list[Path]:
-    paths = _visible(folder)
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            raise UserError(f"{path} is not a picture: want {', '.join(SUFFIXES)}. Move it away.")
-    if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}). Add some.")
-    return paths
-
-
-def _read(pictures: list[tuple[Path, int]], first: Path) -> Split:
-    expected = read_picture(first)
+def _read(
+    pictures: list[tuple[Path, int]],
+    first: Path,
+    side: int | None,
+    shapes: set[tuple[int, ...]],
+    deep: list[Path],
+) -> Split:
+    """Reads the pictures of a split; adds their sizes to `shapes`, those of 16 bits to `deep`."""
+    expected = sized(read_picture(first), side)
     if len(pictures) * expected.size > LARGEST:
         got = f"{len(pictures):,} pictures of {_describe(expected)}"
         raise UserError(
@@ -97,11 +98,19 @@ def _read(pictures: list[tuple[Path, int]], first: Path) -> Split:
         )
     images = np.empty((len(pictures), *expected.shape), np.uint8)
     for index, (path, _) in enumerate(pictures):
-        image = read_picture(path)
+        picture = _picture(path)
+        shapes.add(picture.pixels.shape[:2])
+        deep += [path] if picture.deep else []
+        image = sized(picture.pixels, side)
+        if picture.grey_palette and image.shape[:2] == expected.shape[:2]:
+            image = np.broadcast_to(image, expected.shape)
         if image.shape != expected.shape:
             got, want = _describe(image), _describe(expected)
             alike = "/".join(first.parts[-3:])
-            raise UserError(f"{path} is {got}, but {alike} is {want}. Make all alike.")
+            todo = "Make all alike"
+            if image.shape[:2] != expected.shape[:2]:
+                todo += ", or have them scaled to one size, as with --config.data.resize=28"
+            raise UserError(f"{path} is {got}, but {alike} is {want}. {todo}.")
         images[index] = image
     return Split(images, np.array([label for _, label in pictures], np.int32))
 
@@ -112,39 +121,71 @@ def _describe(image: np.ndarray) -> str:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Returns a PNG or JPEG file, upright, as uint8 [H, W, C]; UserError, naming it, if it is none.
+    """Returns a PNG, JPEG or WebP file, upright, as uint8 [H, W, C]; UserError if it is none.
 
     An EXIF orientation is applied; of an animation the first frame is taken.
     """
+    return _picture(path).pixels
+
+
+def _picture(path: Path) -> Picture:
     try:
-        with path.open("rb") as file, opened(file) as image:
-            return pixels(image, upright=True)
+        with path.open("rb") as file, _open(file) as image:
+            grey_palette = _has_grey_palette(image)
+            deep = image.mode.startswith("I")
+            return Picture(pixels(image, upright=True, deep=True), grey_palette, deep)
     except PictureError as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}. Check the file.") from None
 
 
-def pixels(file: "ImageFile.ImageFile", *, upright: bool = False) -> np.ndarray:
+def _open(file: "io.BufferedReader") -> "contextlib.AbstractContextManager[ImageFile.ImageFile]":
+    return opened(file, formats=_FORMATS)
+
+
+def _has_grey_palette(image: "Image.Image") -> bool:
+    """Says whether all colours of a picture's palette are grey; transparent ones count as colour.
+
+    The palette and not the pixels: that is told before anything is decoded.
+    """
+    if image.mode != "P" or "transparency" in image.info or image.palette is None:
+        return False
+    colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def pixels(file: "ImageFile.ImageFile", *, upright: bool = False, deep: bool = False) -> np.ndarray:
     """Returns a picture as uint8 [H, W, 1] when grey or black-and-white (0, 255), else [H, W, 3].
 
-    A palette is resolved to colour. An alpha channel is dropped where it is opaque all over;
-    raises PictureError where it is not, and for more than 8 bits or other colour models. With
-    `upright` an EXIF orientation is applied.
+    A palette is resolved, to grey where all of its colours are. An alpha channel is dropped where
+    it is opaque all over; raises PictureError where it is not, and for other colour models. With
+    `upright` an EXIF orientation is applied. 16-bit grey is divided by 257 with `deep`, and raises
+    PictureError without it, as 16-bit colour does.
     """
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
     image: Image.Image = file
-    mode = image.mode
+    mode, grey_palette = image.mode, _has_grey_palette(image)
     # Pillow cuts 16-bit colour to 8 bits without a word; only the decoder's name tells.
-    if mode.startswith("I") or any(";16" in str(tile.args) for tile in file.tile):
+    is_deep = mode.startswith("I")
+    if (is_deep and not deep) or (
+        not is_deep and any(";16" in str(tile.args) for tile in file.tile)
+    ):
         raise PictureError("it has 16 bits a channel; save it with 8")
     if upright:
         ImageOps.exif_transpose(image, in_place=True)
+    if is_deep:
+        if "transparency" in image.info:
+            raise PictureError("it is transparent in places; flatten it onto a background first")
+        array = np.asarray(image)
+        if array.min() < 0 or array.max() > 65_535:
+            raise PictureError("it has values beyond 16 bits; save it with 8")
+        return (array / np.float32(257)).round().astype(np.uint8)[..., np.newaxis]
     if mode in ("L", "P", "RGB") and "transparency" in image.info:
         image = image.convert("LA" if mode == "L" else "RGBA")
     elif mode in ("1", "P"):
-        image = image.convert("L" if mode == "1" else "RGB")
+        image = image.convert("L" if mode == "1" or grey_palette else "RGB")
     if image.mode in ("LA", "RGBA"):
         if image.getchannel("A").getextrema() != (255, 255):
             raise PictureError("it is transparent in places; flatten it onto a background first")

@@ -15,71 +15,68 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from mnist_flax.data.dataset import CLASS_NAMES, LARGEST, Raw, Split
+from mnist_flax.data import idx_names
+from mnist_flax.data.arrays import as_pictures, class_names_of
+from mnist_flax.data.dataset import LARGEST, Raw, Split
+from mnist_flax.data.idx_names import STEMS as STEMS
 from mnist_flax.errors import UserError
 
-# The names under which MNIST and the datasets modelled on it are published.
-STEMS = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
 _MOST_DIMENSIONS = 4  # [N, H, W, C]
 _CHUNK = 2**20
 _AGAIN = "Copy or download it again."
 
 
 def read_directory(directory: Path, name: str) -> Raw | None:
-    """Reads the four usual files, plain or gzipped: images uint8 [N, H, W, 1], labels int32 [N].
+    """Reads the four usual files, plain or gzipped: images uint8 [N, H, W, C], labels int32 [N].
 
-    Each may also be spelled with a dot (`train-images.idx3-ubyte`); a plain file is preferred to
-    its gzipped twin. Returns None where none of the four is there; raises UserError for a part
-    of them and for anything wrong inside them.
+    See idx_names.py for their names. Returns None where none of the four is there; raises UserError
+    for a part of them and for anything wrong inside them.
     """
-    stems = [stem for pair in STEMS.values() for stem in pair]
-    found = {stem: path for stem in stems if (path := _find(directory, stem))}
+    found = idx_names.find(directory)
     if not found:
         return None
-    missing = [f"{stem}[.gz]" for stem in stems if stem not in found]
-    if missing:
+    part = idx_names.choose(found, directory, name)
+    files = found[part]
+    if missing := idx_names.missing(files, part):
         raise UserError(f"{directory} holds IDX files, but lacks {', '.join(missing)}. Add them.")
-    splits = {
-        split: read_pair(found[images], found[labels]) for split, (images, labels) in STEMS.items()
-    }
-    highest = max(int(split.labels.max()) for split in splits.values())
-    class_names = CLASS_NAMES.get(name) or tuple(str(label) for label in range(highest + 1))
-    return Raw(splits, class_names, f"IDX files in {directory}")
-
-
-def _find(directory: Path, stem: str) -> Path | None:
-    names = [stem + end for stem in (stem, stem.replace("-idx", ".idx")) for end in ("", ".gz")]
-    return next((directory / name for name in names if (directory / name).is_file()), None)
+    notes = [f"{path} is read: a copy, by its name." for path in files.values() if "(" in path.name]
+    splits = {}
+    for split in STEMS:
+        splits[split], note = _read_pair(files[split, "images"], files[split, "labels"])
+        notes += [note] if note else []
+    # EMNIST's labels are no digits, whatever config.data.name says, which is mnist by default.
+    class_names = class_names_of("emnist" if part else name, splits)
+    return Raw(splits, class_names, f"IDX files in {directory}", tuple(notes), bool(part))
 
 
 def read_pair(images_path: Path, labels_path: Path) -> Split:
-    """Reads a file of images and its file of labels: images uint8 [N, H, W, 1], labels int32 [N].
+    """Reads a file of images and its file of labels: images uint8 [N, H, W, C], labels int32 [N].
 
-    Raises UserError where either is faulty or the two do not belong together.
+    Images may be [N, H·W] of square pictures, [N, H, W] or [N, H, W, C]. Raises UserError where
+    either is faulty or the two do not belong together.
     """
+    return _read_pair(images_path, labels_path)[0]
+
+
+def _read_pair(images_path: Path, labels_path: Path) -> tuple[Split, str]:
     images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.ndim == 1 and labels.ndim == 3:
+    if images.ndim == 1 and labels.ndim > 1:
         raise UserError(
             f"{images_path} holds labels, {labels_path.name} holds images: swapped? Rename them."
         )
-    for path, array, ndim, what in (
-        (images_path, images, 3, "images"),
-        (labels_path, labels, 1, "labels"),
-    ):
-        if array.ndim != ndim:
-            got = f"{array.ndim} dimensions {list(array.shape)}"
-            raise UserError(f"{path} has {got}, but {what} have {ndim}. Put {what} there.")
+    if labels.ndim != 1:
+        got = f"{labels.ndim} dimensions {list(labels.shape)}"
+        raise UserError(f"{labels_path} has {got}, but labels have 1. Put labels there.")
+    for path, array, what in ((images_path, images, "images"), (labels_path, labels, "labels")):
         if array.size == 0:
             raise UserError(f"{path} holds no {what}: its shape is {list(array.shape)}. {_AGAIN}")
+    pictures, note = as_pictures(images, images_path)
     if len(images) != len(labels):
         counts = f"{len(images):,} images, {labels_path.name} {len(labels):,} labels"
         raise UserError(
             f"{images_path} holds {counts}: they do not belong together. Take both from one place."
         )
-    return Split(images[..., np.newaxis], labels.astype(np.int32))
+    return Split(pictures, labels.astype(np.int32)), note
 
 
 def read_idx(path: str | Path) -> np.ndarray:

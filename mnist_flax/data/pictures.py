@@ -24,6 +24,8 @@ MNIST_SHAPE = (28, 28, 1)
 MAX_SIDE = 20_000  # pixels; read from the file's header, before anything is decoded
 MAX_PIXELS = 50_000_000  # take 500 MB to decode; transparent or of 16 bits up to 1 GB
 _LIMITS = f"{MAX_SIDE:,} pixels a side and {MAX_PIXELS // 1_000_000} megapixels"
+FORMATS = ("PNG", "JPEG")
+_SPELLED = {"WEBP": "WebP"}
 _TOO_LARGE = f"the picture is too large; at most {_LIMITS} are read: scale it down"
 
 
@@ -158,8 +160,10 @@ class PictureError(ValueError):
 
 
 @contextlib.contextmanager
-def opened(file: BinaryIO, *, verify: bool = True) -> Iterator[ImageFile.ImageFile]:
-    """Opens a PNG or JPEG picture; raises PictureError, also for what decoding it inside raises."""
+def opened(
+    file: BinaryIO, *, verify: bool = True, formats: tuple[str, ...] = FORMATS
+) -> Iterator[ImageFile.ImageFile]:
+    """Opens a picture; raises PictureError, also for what decoding it inside raises."""
     from PIL import Image, UnidentifiedImageError
 
     if not file.read(1):
@@ -168,26 +172,28 @@ def opened(file: BinaryIO, *, verify: bool = True) -> Iterator[ImageFile.ImageFi
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: the limits here are our own
             if verify:  # the checksums of a PNG's pixels, which decoding passes over
-                with _open(file) as image:
+                with _open(file, formats) as image:
                     image.verify()
-            with _open(file) as image:
+            with _open(file, formats) as image:
                 yield image
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
         raise PictureError(_TOO_LARGE) from error
     except UnidentifiedImageError as error:
-        raise PictureError("no PNG or JPEG picture, or damaged; save it as one") from error
+        *others, last = (_SPELLED.get(name, name) for name in formats)
+        which = f"{', '.join(others)} or {last}"
+        raise PictureError(f"no {which} picture, or damaged; save it as one") from error
     except Exception as error:  # of a dozen types, by decoder and by kind of damage
         reason = f"damaged or cut short ({' '.join(str(error).split())[:80]})"
         raise PictureError(f"the picture is {reason}; save or copy it anew") from error
 
 
-def _open(file: BinaryIO) -> ImageFile.ImageFile:
+def _open(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile.ImageFile:
     from PIL import Image
 
     # Pillow's forty other decoders are not let near a stranger's bytes.
-    image = Image.open(file, formats=("PNG", "JPEG"))
+    image = Image.open(file, formats=formats)
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
         raise PictureError(f"{image.width}x{image.height} pixels: {_TOO_LARGE}")
     return image

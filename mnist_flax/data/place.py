@@ -4,11 +4,8 @@ import os
 from pathlib import Path
 
 from mnist_flax.config.paths import expanded
-from mnist_flax.data import tfds_source
+from mnist_flax.data import entries, layouts, tfds_source
 from mnist_flax.errors import UserError
-
-UNDERSTOOD = "the four IDX files, or pictures in train/<class>/ and test/<class>/"
-_NAMED = 5  # of the things that lie there
 
 
 def default_dir() -> Path:
@@ -25,7 +22,7 @@ def data_dir(given: str | None) -> Path:
     if not directory.is_dir():
         # Not created: a typing error would download the data into a new place.
         what = "is a file, not a directory" if directory.exists() else "does not exist"
-        todo = f"holding {UNDERSTOOD}, or create it for a download"
+        todo = f"holding {layouts.UNDERSTOOD}, or create it for a download"
         raise UserError(f"config.data.data_dir={given!r} {what}: give one {todo}.")
     return directory
 
@@ -51,7 +48,7 @@ def is_for_downloads(directory: Path) -> bool:
 
     Anywhere else it would pass for the data that the user meant.
     """
-    names = entries(directory)
+    names = entries.names_in(directory)
     return "dataset_info.json" in names or all(_is_of_tfds(directory / name) for name in names)
 
 
@@ -61,20 +58,3 @@ def _is_of_tfds(path: Path) -> bool:
     own = path.name.startswith("incomplete.") or path.name.endswith(tfds_source.OWN_SUFFIX)
     infos = (f"{depth}dataset_info.json" for depth in ("", "*/"))
     return kept or own or any(any(path.glob(info)) for info in infos)
-
-
-def entries(directory: Path) -> list[str]:
-    """Returns the names in a folder, sorted, without hidden ones; folders end in '/'."""
-    if not directory.is_dir():
-        return []
-    paths = (path for path in directory.iterdir() if not path.name.startswith("."))
-    return sorted(f"{path.name}/" if path.is_dir() else path.name for path in paths)
-
-
-def told(directory: Path) -> str:
-    """Returns what lies in a folder, a few names, for a message."""
-    names = entries(directory)
-    if not names:
-        return "it is empty"
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return f"it holds {', '.join(repr(name) for name in names[:_NAMED])}{more}"

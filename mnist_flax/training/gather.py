@@ -1,7 +1,7 @@
 """What a config names, found and put together: data, sources, task, timetable."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ml_collections import ConfigDict
 
@@ -10,6 +10,7 @@ from mnist_flax.config.validation import validate
 from mnist_flax.core.state import TrainState, try_task
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.data.augment import check_augment, create_augment
+from mnist_flax.data.classes import lacking
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.sources import Source, eval_source, num_examples, train_source
 from mnist_flax.show.observers import Observer, find_observers
@@ -76,6 +77,7 @@ def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
       UserError: the data are missing or faulty, or the task does not fit them.
     """
     dataset = data.load(config.data, report=report)
+    dataset = replace(dataset, notes=(*dataset.notes, *lacking(dataset)))
     times = Timetable.from_config(config, num_examples(config, dataset))
     spec = Spec(dataset.train.images.shape[1:], dataset.class_names, times.total_steps)
     task = create_task(config, spec)

@@ -16,6 +16,7 @@ from mnist_flax.config.validation import missing_fields, validate
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.data import place, preparation
+from mnist_flax.data.classes import with_classes_of
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UsageError, UserError
@@ -179,12 +180,13 @@ def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> No
 def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
     """Loads what config.data names; nothing stands in for data that are missing.
 
-    Where a run has mixed its splits, the same data are mixed again and other data are not.
+    Where a run has mixed its splits, the same data are mixed again and other data are not. Labels
+    are matched by the names of their classes, whatever the order of these.
 
     Raises:
       UserError: the data are missing, or the run's own are not what they were; pictures of another
-        size, or another number of classes than the network's; or the mixed data of a run in another
-        order, in which trained images would be judged.
+        size, or other classes than the run's; or the mixed data of a run in another order, in which
+        trained images would be judged.
     """
     config, trained_on = restored.config.data.copy_and_resolve_references(), restored.trained_on
     config.fallback = "none"
@@ -211,4 +213,4 @@ def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
             f"{restored.checkpoint} takes {list(restored.image_shape)} and knows "
             f"{len(restored.class_names)}. Choose other data with --config.data.…"
         )
-    return dataset
+    return with_classes_of(dataset, restored.class_names, "--config.data.…")

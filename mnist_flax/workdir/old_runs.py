@@ -18,6 +18,10 @@ _FIELDS: dict[str, Any] = {
     "observers": [],
     "tensorboard": False,
 }
+_LATER = {
+    "resize": None,
+    "transpose": None,
+}  # of config.data: as it was before there were these fields
 _SUMS = {"loss": "loss_sum", "accuracy": "correct", "count": "count"}  # today's name: theirs
 SUMS = {
     "loss": jax.ShapeDtypeStruct((), "float32"),
@@ -45,9 +49,12 @@ class _State(flax.struct.PyTreeNode):
 
 def today_config(content: dict[str, Any]) -> dict[str, Any]:
     """Returns what a config.json holds, with the fields that its version did not have."""
-    if "mnist_flax" in content.get("environment", {}):
-        return content
-    return content | {"config": {**_FIELDS, **content["config"]}}
+    config = content["config"]
+    if isinstance(config.get("data"), dict):
+        config = config | {"data": {**_LATER, **config["data"]}}
+    if "mnist_flax" not in content.get("environment", {}):
+        config = {**_FIELDS, **config}
+    return content | {"config": config}
 
 
 def today_metadata(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ PICTURES = {
     "large": png(20_000, 20_000, 8, 0, b""),
     "huge": png(2**31 - 1, 2**31 - 1, 8, 0, b""),
 }
-UNFIT_TO_TRAIN = {name: PNGS[name] for name in ("16 bit", "16-bit colour", "transparent")}
+UNFIT_TO_TRAIN = {name: PNGS[name] for name in ("16-bit colour", "transparent")}
 UNFIT_TO_PREDICT = {"uniform": PNGS["1x1"]}
 
 

@@ -20,6 +20,8 @@ def config(**changes):
         "train_split": "train",
         "eval_split": "test",
         "resplit": None,
+        "transpose": None,
+        "resize": None,
         "shuffle": True,
         "fallback": "mnist_sample",
     }

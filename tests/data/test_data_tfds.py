@@ -167,7 +167,8 @@ def test_load_prepares_reads_and_hands_on_the_note(server, tmp_path, monkeypatch
     (stock / "dataset_info.json").write_text('{"name": "mnist", "fileFormat": "tfrecord"}')
     monkeypatch.setattr(tfds_source, "known_remotes", lambda name: server.remotes)
     fields = {"name": "mnist", "data_dir": str(tmp_path / "root"), "fallback": "mnist_sample"}
-    config = SimpleNamespace(**fields, train_split="train[5:]", eval_split="test", resplit=None)
+    fields |= {"train_split": "train[5:]", "eval_split": "test", "resplit": None}
+    config = SimpleNamespace(**fields, transpose=None, resize=None)
     for lines in ([], []):  # the second time from disk
         dataset = data.load(config, lines.append)
         assert dataset.source == f"prepared TFDS directory {tmp_path / 'root' / OWN}"

@@ -140,7 +140,7 @@ def test_any_drawing_is_laid_out_or_refused(tmp_path: Path, pixels: np.ndarray) 
         ("animated", GREY[..., None]),
         ("turned", np.rot90(COLOUR, -1)),  # was read as it lies, which prediction does not do
         ("1x1", np.full((1, 1, 1), 9)),
-        ("16 bit", "16 bits a channel; save it with 8."),
+        ("16 bit", GREY[..., None]),
         ("16-bit colour", "16 bits a channel; save it with 8."),  # was cut to 8 without a word
         ("transparent", "transparent in places; flatten it onto a background first."),
         ("transparent value", "transparent in places; flatten it onto a background first."),

@@ -164,8 +164,9 @@ def test_a_network_without_convolution_and_names_that_are_markup(
     train(tiny_config, tmp_path)
     restored = restore(tmp_path, "latest", {})
     names = ("<b>0</b>", "$1$", *restored.class_names[2:])
+    dataset = dataclasses.replace(load_data(restored, print), class_names=names)
     restored = dataclasses.replace(restored, class_names=names)
-    path = write_report(tmp_path, restored, load_data(restored, print))
+    path = write_report(tmp_path, restored, dataset)
     page = Page(path)
     assert [row[0] for row in page.tables["scores"][1:3]] == ["<b>0</b>", "$1$"]
     assert "<b>" not in path.read_text()

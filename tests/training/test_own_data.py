@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import events
 
 from mnist_flax.config import default_config
 from mnist_flax.data import download
@@ -127,3 +128,41 @@ def test_without_config_json_other_data_are_told_with_the_place_of_the_runs_own(
     with pytest.raises(UserError) as error:
         train(config, tmp_path / "run")
     assert f"(they were in --config.data.data_dir={folder})" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("train_split", "told"),
+    [
+        (  # labels go 0, 7, 4, 1, 8, 5, 2, 9, 6, 3, again and again
+            "train[:8]",
+            ["No image to train on is of the classes '3', '6', which are evaluated: they cannot"],
+        ),
+        (
+            "train[:1]",
+            [
+                "No image to train on is of the classes '1', '2', '3', '4', '5' and 4 more, which",
+                "All images to train on are of one class, '0': whatever is shown, that will be",
+            ],
+        ),
+        ("train[:10]", []),
+    ],
+)
+def test_classes_that_cannot_be_learnt_are_told(tiny_config, tmp_path, capsys, train_split, told):
+    tiny_config.data.train_split, tiny_config.batch_size, tiny_config.num_steps = train_split, 1, 1
+    train(tiny_config, tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "to train on" in line]
+    assert len(lines) == 2 * len(told)  # at the start and at the end
+    assert all(line.startswith(want) for line, want in zip(lines, told * 2, strict=True))
+    notes = [row["message"] for row in events(tmp_path, "data")]
+    assert notes[:-1] == lines[: len(told)]
+
+
+def test_a_run_from_before_a_field_of_the_data_is_read_and_goes_on(own, tmp_path):
+    config, folder = own
+    content = written(tmp_path / "run")
+    for field in ("transpose", "resize"):
+        del content["config"]["data"][field]
+    del content["dataset"]["data_dir"]
+    (tmp_path / "run/config.json").write_text(json.dumps(content))
+    assert load_data(restore(tmp_path / "run", "latest", {}), str).data_dir == str(folder)
+    assert int(train(config, tmp_path / "run").step) == 4

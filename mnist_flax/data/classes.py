@@ -1,0 +1,72 @@
+"""The classes of a dataset against those that a run knows."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mnist_flax.data.dataset import Dataset, Split, fingerprint
+from mnist_flax.errors import UserError
+
+_NAMED = 5  # classes in a message
+
+
+def with_classes_of(dataset: Dataset, class_names: tuple[str, ...], field: str) -> Dataset:
+    """Returns a dataset with its labels numbered as a run's are, matched by the classes' names.
+
+    Args:
+      dataset: is returned as it is where its classes are the run's, in their order.
+      class_names: that the run knows.
+      field: what to change, for the message.
+
+    Raises:
+      UserError: the classes are others.
+    """
+    if dataset.class_names == class_names:
+        return dataset
+    if sorted(dataset.class_names) != sorted(class_names):
+        raise UserError(
+            f"{dataset.source}: its classes are {_some(dataset.class_names, class_names)}; the run "
+            f"knows {_some(class_names, dataset.class_names)}. Give them the same names, or choose "
+            f"other data with {field}"
+        )
+    table = np.array([class_names.index(name) for name in dataset.class_names], np.int32)
+    train, evaluation = (
+        Split(split.images, table[split.labels]) for split in (dataset.train, dataset.eval)
+    )
+    note = f"{dataset.source}: the classes lie in another order than the run's; matched by name."
+    return replace(
+        dataset,
+        train=train,
+        eval=evaluation,
+        class_names=class_names,
+        fingerprint=fingerprint(train, evaluation, class_names),
+        notes=(*dataset.notes, note),
+    )
+
+
+def lacking(dataset: Dataset) -> tuple[str, ...]:
+    """Returns notes on classes that cannot be learnt: for those who train on the dataset."""
+    names = dataset.class_names
+    trained, evaluated = (
+        {names[label] for label in np.unique(split.labels)}
+        for split in (dataset.train, dataset.eval)
+    )
+    notes: tuple[str, ...] = ()
+    if unseen := tuple(name for name in names if name in evaluated - trained):
+        notes += (
+            f"No image to train on is of the classes {_some(unseen, ())}, which are evaluated: "
+            "they cannot be learnt. See config.data.train_split.",
+        )
+    if len(trained) == 1:
+        notes += (
+            f"All images to train on are of one class, {min(trained)!r}: whatever is shown, that "
+            "will be answered. See config.data.train_split.",
+        )
+    return notes
+
+
+def _some(names: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """Returns a few names for a message, those first that the others lack."""
+    ordered = sorted(names, key=lambda name: name in others)
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{', '.join(map(repr, ordered[:_NAMED]))}{more}"
