@@ -28,7 +28,7 @@ ONE_DOOR = {
     "filelock": {"workdir.lock"},
     "jinja2": {"report.page"},
     "matplotlib": {"report.plots"},
-    "scipy": {"data.ink", "report.scores"},
+    "scipy": {"data.doubts", "data.ink", "report.scores"},
     "sklearn": {"report.scores"},
     "tensorboardX": {"show.tensorboard"},
     "starlette": {"serve.app"},

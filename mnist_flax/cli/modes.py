@@ -111,8 +111,10 @@ def _predict_files(launch: Launch) -> int:
             say(f"Error: {made}")
             status = made.exit_status
             continue
-        if made.done:
-            say(f"{made.file}: {', '.join(made.done)}")
+        if made.picture.done:
+            say(f"{made.file}: {', '.join(made.picture.done)}")
+        if made.picture.warning:
+            say(f"{made.file}: Warning: {made.picture.warning}.")
         if draw:
             names, best = restored.class_names, int(made.outputs["classes"])
             title, shares = f"{made.file}: {names[best]}", made.outputs["probabilities"]

@@ -1,13 +1,15 @@
 """A photograph or a drawing of a digit -> the layout of MNIST's pictures.
 
 A network trained on MNIST has seen one kind of picture only: light ink on a black ground, the
-digit scaled to a box of 20×20 and laid by its centre of mass into 28×28. lay_out() does the same
+digit scaled to a box of 20×20 and laid by its centre of mass into 28×28. laid_out() does the same
 to any picture; whatever is left undone here, the network answers for. Sizes and centring: LeCun,
 Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", Proc. IEEE 86
 (1998), section III.A.
 
 PIL and SciPy are imported inside the functions: a run without pictures does not load them.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,29 +20,33 @@ _WORKING_SIDE = 640  # a larger picture is averaged down to this before its ink 
 _POWERS = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))  # of y and x in a quadratic
 
 
+class Ink(NamedTuple):
+    """What stands out from the ground of a picture.
+
+    Attributes:
+      amount: how much ink each pixel holds, 0 to 1: float32 [h, w], cut to the ink.
+      light: whether it is lighter than the ground.
+      edge: the share of the picture's outermost pixels that are ink.
+      size: (height, width) of the picture that amount was cut from.
+    """
+
+    amount: np.ndarray
+    light: bool
+    edge: float
+    size: tuple[int, int]
+
+
 class NoInkError(ValueError):
     """Nothing in a picture stands out from its ground."""
 
 
-def lay_out(pixels: np.ndarray) -> np.ndarray:
-    """Finds the ink, dark or light, on a ground that may be lit unevenly, and lays it out.
+def find_ink(pixels: np.ndarray) -> Ink:
+    """Finds what stands out from the ground of uint8 [h, w] to one side.
 
-    Args:
-        pixels: uint8 [h, w], grey.
-
-    Returns:
-        uint8 [28, 28]: the brightest ink 255 on a ground of 0.
+    That is by more than the noise and a speck of dust. A large picture is averaged down before.
 
     Raises:
-        NoInkError: no ink stands out.
-    """
-    return _laid_out(_find_ink(pixels))
-
-
-def _find_ink(pixels: np.ndarray) -> np.ndarray:
-    """How much ink each pixel holds: uint8 [h, w] -> float32 [h', w'] cut to the ink, 0 to 1.
-
-    Ink is what stands out from the ground to one side, by more than the noise and a speck of dust.
+        NoInkError: nothing does.
     """
     from PIL import Image
 
@@ -48,16 +54,18 @@ def _find_ink(pixels: np.ndarray) -> np.ndarray:
     grey = np.asarray(Image.fromarray(pixels).reduce(factor), np.float32)
     ground, noise = _ground(grey)
     ink = grey - ground
-    ink *= np.sign(ink.mean())  # the bare ground averages 0, so the sign is that of the ink
+    sign = np.sign(ink.mean())
+    ink *= sign  # the bare ground averages 0, so the sign is that of the ink
     ink[ink < max(4 * noise, 0.2 * ink.max())] = 0  # a fifth: blur and JPEG's ripples
     ink[~_large_pieces(ink > 0)] = 0
     # MNIST's strokes are flat and full; the upper quartile is a stroke's inside, without its noise.
     full = float(np.percentile(ink[ink > 0], 75)) if ink.any() else 0.0
     if full < 6 * noise:  # on bare paper too a pixel in 30,000 passes the 4 sigma above
         raise NoInkError("no ink stands out")
+    edge = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]) > 0
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.minimum(ink / full, 1)
+    cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Ink(np.minimum(cut / full, 1), bool(sign > 0), float(edge.mean()), ink.shape)
 
 
 def _ground(grey: np.ndarray) -> tuple[np.ndarray, float]:
@@ -112,13 +120,14 @@ def _large_pieces(mask: np.ndarray) -> np.ndarray:
     return mask & large.repeat(block, 0).repeat(block, 1)[: mask.shape[0], : mask.shape[1]]
 
 
-def _laid_out(ink: np.ndarray) -> np.ndarray:
-    """Scales the ink into 20×20 and centres it in 28×28: float32 [h, w] -> uint8 [28, 28].
+def laid_out(found: Ink) -> np.ndarray:
+    """Scales the ink into 20×20 and centres it: uint8 [28, 28], the brightest ink 255 on 0.
 
     In MNIST the centre of mass lies within half a pixel of pixel (14, 14), counted from 0.
     """
     from PIL import Image
 
+    ink = found.amount
     height, width = (max(1, round(n * BOX / max(ink.shape))) for n in ink.shape)
     small = Image.fromarray(ink).resize((width, height), Image.Resampling.LANCZOS)
     digit = np.clip(np.asarray(small), 0, 1)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from mnist_flax.data.ink import NoInkError, lay_out
+from mnist_flax.data.doubts import doubt
+from mnist_flax.data.ink import NoInkError, find_ink, laid_out
 from mnist_flax.data.preparation import DIGIT, Preparation, on_its_ground
 from mnist_flax.errors import UsageError, UserError
 
@@ -35,10 +36,12 @@ class Fitted(NamedTuple):
     Attributes:
       image: uint8 [H, W, C].
       done: what was done to it beyond a digit's layout, in words: 'inverted'.
+      warning: why it may not be one digit, see doubts.py; '' for nothing.
     """
 
     image: np.ndarray
     done: tuple[str, ...] = ()
+    warning: str = ""
 
 
 def read_picture(
@@ -104,7 +107,8 @@ def fit_picture(file: BinaryIO, preparation: Preparation, shape: tuple[int, int,
         raise PictureError("the picture is empty: all pixels are alike; give one with ink")
     if preparation.layout == "digit":
         try:
-            return Fitted(lay_out(pixels)[..., None])
+            found = find_ink(pixels)
+            return Fitted(laid_out(found)[..., None], warning=doubt(found))
         except NoInkError as error:
             todo = "give a clearer picture with a bare border"
             raise PictureError(f"{error}; {todo}") from error

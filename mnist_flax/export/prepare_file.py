@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import mnist_flax
-from mnist_flax.data import ink, pictures, preparation
+from mnist_flax.data import doubts, ink, pictures, preparation
 from mnist_flax.data.preparation import Preparation
 
 PREPARE_FILE = "prepare.py"
-_MODULES = (preparation, ink, pictures)  # as they follow each other in the file
+_MODULES = (preparation, ink, doubts, pictures)  # as they follow each other in the file
 _HEAD = '''"""A picture file -> the input of the network beside this file: NumPy, Pillow and SciPy.
 
 prepare("picture.png") gives uint8 [1, {height}, {width}, {channels}]:
@@ -32,7 +32,10 @@ SHAPE = {shape}
 def prepare(path: str) -> np.ndarray:
     """Reads a PNG or JPEG file; raises PictureError, a ValueError, for one that is not fit."""
     with open(path, "rb") as file:
-        return fit_picture(file, PREPARATION, SHAPE).image[None]
+        picture = fit_picture(file, PREPARATION, SHAPE)
+    if picture.warning:
+        warnings.warn(f"{{path}}: {{picture.warning}}", stacklevel=2)
+    return picture.image[None]
 '''
 
 

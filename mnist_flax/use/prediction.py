@@ -66,22 +66,24 @@ class Prediction:
 
     Attributes:
       file: as it was given.
-      image: uint8 [H, W, C], what the network saw.
+      picture: what the network saw, and what there is to say of it.
       outputs: of task.predict by name, without the batch's axis.
       class_names: of a classification's classes; () of other tasks.
-      done: to the picture before; see pictures.Fitted.
     """
 
     file: str
-    image: np.ndarray
+    picture: Fitted
     outputs: dict[str, np.ndarray]
     class_names: tuple[str, ...]
-    done: tuple[str, ...]
+
+    @property
+    def image(self) -> np.ndarray:
+        """uint8 [H, W, C]."""
+        return self.picture.image
 
     def row(self) -> dict[str, Any]:
         """Returns what is printed as JSON."""
-        picture = Fitted(self.image, self.done)
-        return {"file": self.file, **answer_row(self.outputs, self.class_names, picture)}
+        return {"file": self.file, **answer_row(self.outputs, self.class_names, self.picture)}
 
 
 def answer_row(
@@ -97,13 +99,15 @@ def answer_row(
     Returns:
       The outputs; of a classification also 'class' (the index that 'classes' is, too),
       'class_name' and 'class_names': an index alone is not what a folder was called. 'prepared' is
-      there where something was done to the picture.
+      there where something was done to the picture, 'warning' where it may not be one digit.
     """
     row = {name: np.asarray(value).tolist() for name, value in outputs.items()}
     if class_names:
         best = int(outputs["classes"])
         row |= {"class": best, "class_name": class_names[best], "class_names": list(class_names)}
-    return row | ({"prepared": list(picture.done)} if picture.done else {})
+    if picture.done:
+        row["prepared"] = list(picture.done)
+    return row | ({"warning": picture.warning} if picture.warning else {})
 
 
 def answered_classes(restored: Restored) -> tuple[str, ...]:
@@ -133,7 +137,7 @@ def predict_files(
     return [
         picture
         if isinstance(picture, UserError)
-        else Prediction(file, picture.image, next(answers), class_names, picture.done)
+        else Prediction(file, picture, next(answers), class_names)
         for file, picture in zip(files, read, strict=True)
     ]
 

@@ -257,11 +257,11 @@ def test_center_false_names_both_sizes_and_the_way_out(tmp_path):
 
 def test_a_picture_is_scaled_to_the_networks_size_and_colours_and_that_is_told(tmp_path):
     path = saved(drawing(mode="RGB", ground="white", ink="black"), tmp_path / "large.png")
-    image, done = pictures.read_picture(path, Preparation("size", "light"), (30, 40, 1))
+    image, done, _ = pictures.read_picture(path, Preparation("size", "light"), (30, 40, 1))
     wanted = drawing().resize((40, 30), Image.Resampling.LANCZOS)
     np.testing.assert_array_equal(image[..., 0], np.asarray(wanted))
     assert done == ("made grey", "scaled from 200x150 to 40x30")
-    image, done = pictures.read_picture(path, Preparation("size", "dark"), (30, 40, 1))
+    image, done, _ = pictures.read_picture(path, Preparation("size", "dark"), (30, 40, 1))
     np.testing.assert_array_equal(image[..., 0], 255 - np.asarray(wanted))
     assert done[-1] == "inverted"
 

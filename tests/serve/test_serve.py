@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from drawings import drawings
 from picture_files import COLOUR_IMAGE, GREY_IMAGE, JPEGS, png, saved
+from PIL import Image
 from starlette.testclient import TestClient
 from tiny import get_config
 
@@ -81,6 +82,13 @@ def test_an_answer_is_what_predict_says_of_the_file(
         "image": wanted.image[..., 0].tolist(),
     }
     assert set(answer.json()) - {"image"} == set(wanted.row()) - {"file"}  # one language
+
+
+def test_a_warning_comes_with_the_answer(client: TestClient) -> None:
+    pixels = np.zeros((60, 90), np.uint8)
+    pixels[15:45, 20:26] = pixels[15:45, 50:56] = 255
+    answer = client.post("/predict", content=saved(Image.fromarray(pixels))).json()
+    assert answer["warning"].startswith("several drawings stand side by side")
 
 
 def test_feature_maps_come_when_they_are_asked_for(

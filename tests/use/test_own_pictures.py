@@ -87,3 +87,11 @@ def test_center_overrides_what_the_data_say(launch: Launch, tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         assert "Pictures (--center): " in done.stderr
         assert words in done.stderr
+    pair = Image.new("L", (90, 60), 255)
+    for left in (20, 50):
+        pair.paste(0, (left, 15, left + 6, 45))
+    pair.save(tmp_path / "pair.png")
+    done = launch("--workdir=run", "--mode=predict", "--center=true", "pair.png")
+    assert done.returncode == 0, done.stderr
+    assert "pair.png: Warning: several drawings stand side by side" in done.stderr
+    assert "warning" in json.loads(done.stdout)

@@ -7,7 +7,7 @@ from asked import untrained
 from PIL import Image
 
 from mnist_flax.data.dataset import Split
-from mnist_flax.data.preparation import AS_IS
+from mnist_flax.data.preparation import AS_IS, DIGIT
 from mnist_flax.errors import UserError
 from mnist_flax.use.prediction import Prediction, predict_files, predict_split
 
@@ -61,3 +61,16 @@ def test_faulty_pictures_alone_are_told_one_by_one(tmp_path: Path) -> None:
     asked = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     answers = predict_files(untrained((8, 8, 1), NAMES), asked, AS_IS)
     assert [str(answer).partition(":")[0] for answer in answers] == asked
+
+
+def test_a_doubt_stands_beside_the_answer(tmp_path: Path) -> None:
+    restored = untrained((28, 28, 1), NAMES)
+    one = np.zeros((60, 90), np.uint8)
+    one[15:45, 20:26] = 255
+    two = np.maximum(one, np.roll(one, 30, axis=1))
+    for name, pixels in (("one.png", one), ("two.png", two)):
+        Image.fromarray(pixels).save(tmp_path / name)
+    files = [str(tmp_path / name) for name in ("one.png", "two.png")]
+    single, pair = (made.row() for made in predict_files(restored, files, DIGIT))
+    assert "warning" not in single
+    assert pair["warning"].startswith("several drawings stand side by side")
