@@ -49,16 +49,12 @@ def read_directory(directory: Path, name: str) -> Raw | None:
     return Raw(splits, class_names, f"IDX files in {directory}", tuple(notes), bool(part))
 
 
-def read_pair(images_path: Path, labels_path: Path) -> Split:
-    """Reads a file of images and its file of labels: images uint8 [N, H, W, C], labels int32 [N].
+def _read_pair(images_path: Path, labels_path: Path) -> tuple[Split, str]:
+    """Reads images uint8 [N, H, W, C] and their labels int32 [N], and what was assumed of them.
 
     Images may be [N, H·W] of square pictures, [N, H, W] or [N, H, W, C]. Raises UserError where
     either is faulty or the two do not belong together.
     """
-    return _read_pair(images_path, labels_path)[0]
-
-
-def _read_pair(images_path: Path, labels_path: Path) -> tuple[Split, str]:
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim == 1 and labels.ndim > 1:
         raise UserError(
