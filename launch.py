@@ -1,8 +1,21 @@
 """Trains, evaluates and uses a network: `python launch.py --help` says how."""
 
+import signal
 import sys
 
-from mnist_flax.cli.main import main
+# Python answers Ctrl-C with a traceback while it imports, and forgets it while it takes itself
+# down. There the system's own answer, which ends the process at once, is better; between the two
+# main() has answers of its own.
+PYTHONS_OWN = signal.getsignal(signal.SIGINT) == signal.default_int_handler
+if __name__ == "__main__" and PYTHONS_OWN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from mnist_flax.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    if PYTHONS_OWN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = main(sys.argv)
+    if PYTHONS_OWN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(status)

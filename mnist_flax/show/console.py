@@ -41,7 +41,8 @@ class Console:
     ) -> None:
         """Takes the bar down."""
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):  # a terminal that is gone
+                self._bar.stop()
 
     def say(self, text: str) -> None:
         """Prints lines as they are, above the bar if there is one.

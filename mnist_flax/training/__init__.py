@@ -6,7 +6,7 @@ compilation.py  a run's programs
 timetable.py    when a run logs, evaluates and saves
 resume.py       whether it may go on from what its workdir holds
 finetune.py     whether it starts from another run's parameters
-signals.py      SIGTERM and SIGINT
+signals.py      SIGTERM, SIGHUP and SIGINT
 """
 
 from mnist_flax.training.gather import check

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks for an orderly stop, the second leaves at once."""
+"""SIGTERM, SIGHUP and SIGINT: the first asks for an orderly stop, the second leaves at once."""
 
 import contextlib
 import os
@@ -6,7 +6,9 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP is that of a connection that is lost; Windows has none. SIGINT is last, so that it is given
+# back last: its own handler raises, and from then on there must be nothing left to give back.
+_SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []), signal.SIGINT)
 
 
 class StopSignals:
@@ -31,11 +33,17 @@ class StopSignals:
         return signal.Signals(self._received[0]) if self._received else None
 
     def __enter__(self) -> "StopSignals":
-        """Takes the two signals over; only the main thread may."""
+        """Takes the signals over; only the main thread may.
+
+        A SIGHUP that is ignored stays so: that is what nohup is for.
+        """
         os.set_blocking(self._write_end, False)
         self._old_descriptor = signal.set_wakeup_fd(self._write_end)
-        self._old_handlers = {number: signal.signal(number, _ignore) for number in _SIGNALS}
-        threading.Thread(target=self._watch, name="stop-signals", daemon=True).start()
+        self._old_handlers = {
+            number: signal.signal(number, _ignore) for number in _SIGNALS if not _nohup(number)
+        }
+        self._thread = threading.Thread(target=self._watch, name="stop-signals", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
@@ -44,11 +52,12 @@ class StopSignals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Gives them back."""
+        """Gives them back; what came until then is known when this returns."""
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_descriptor)
         os.close(self._write_end)  # ends the thread: its read returns nothing
+        self._thread.join()
 
     def _watch(self) -> None:
         while byte := os.read(self._read_end, 1):
@@ -61,6 +70,10 @@ class StopSignals:
             with contextlib.suppress(OSError):  # a pipe that the same Ctrl-C has closed
                 os.write(2, f"{name}: saving and leaving; once more leaves at once.\n".encode())
         os.close(self._read_end)
+
+
+def _nohup(number: signal.Signals) -> bool:
+    return number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """Signals, as processes get them: the first asks, the second leaves at once."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, TESTS, events, launch_command, launch_environment
 
 from mnist_flax.training.signals import StopSignals
 
@@ -60,7 +62,7 @@ def line(stream: object) -> str:
     return stream.readline().rstrip("\n")  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_asks_for_an_orderly_stop(start: Start, first: signal.Signals) -> None:
     process = start(POLL)
     assert line(process.stdout) == "False None"
@@ -77,6 +79,7 @@ def test_the_first_signal_asks_for_an_orderly_stop(start: Start, first: signal.S
         (signal.SIGTERM, signal.SIGTERM, 143),
         (signal.SIGINT, signal.SIGINT, 130),
         (signal.SIGTERM, signal.SIGINT, 130),
+        (signal.SIGHUP, signal.SIGHUP, 129),
     ],
 )
 def test_the_second_leaves_at_once_even_from_a_long_call_into_c(
@@ -133,3 +136,117 @@ def test_another_signal_asks_for_nothing() -> None:
             assert not stop.requested()
     finally:
         signal.signal(signal.SIGUSR1, old)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_last_instant_is_known(number: signal.Signals) -> None:
+    for _ in range(100):
+        with StopSignals() as stop:
+            os.kill(os.getpid(), number)
+        assert stop.signal == number
+
+
+def test_nohup_is_respected() -> None:
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.05)
+        assert not stop.requested()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, old)
+
+
+def test_nothing_needs_a_signal_that_the_platform_has_not() -> None:
+    source = "import signal; del signal.SIGHUP; import mnist_flax.training.signals as s; "
+    done = subprocess.run(
+        [sys.executable, "-c", source + "print(*(n.name for n in s._SIGNALS))"],
+        env=launch_environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "SIGTERM SIGINT\n", done.stderr
+
+
+# A run that gets a signal as its handlers are given back.
+LATE = """
+import os, signal, sys
+from mnist_flax.cli import main
+from mnist_flax.training.signals import StopSignals
+give_back = StopSignals.__exit__
+def late(self, *args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    give_back(self, *args)
+StopSignals.__exit__ = late
+sys.exit(main.main(["launch.py", *sys.argv[1:]]))
+"""
+
+
+def test_a_run_that_gets_a_signal_at_its_very_end_says_so(digits: Path, tmp_path: Path) -> None:
+    workdir = f"--workdir={tmp_path / 'run'}"
+    data = f"--config.data.data_dir={digits}"
+    arguments = [f"--config={TESTS / 'tiny.py'}", workdir, data, "--config.num_steps=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, *arguments],
+        env=launch_environment() | {"PYTHONPATH": f"{ROOT}:{TESTS}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 143, done.stderr
+    assert "Finished at step 1, which is saved." in done.stderr
+    assert f"Go on with: python launch.py {' '.join(arguments)}" in done.stderr
+
+
+# launch.py without what it imports, with a Ctrl-C in the middle of that or after main().
+DOOR = """
+import atexit, os, runpy, signal, sys, types
+interrupt = lambda *args: os.kill(os.getpid(), signal.SIGINT)
+class Late(types.ModuleType):
+    def __getattr__(self, name):
+        if sys.argv[1] == "imports":
+            interrupt()
+        atexit.register(interrupt)
+        return lambda argv: 0
+sys.modules["mnist_flax.cli.main"] = Late("main")
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("when", ["imports", "exit"])
+def test_ctrl_c_beside_main_ends_the_process_without_a_traceback(when: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DOOR, when, str(ROOT / "launch.py")],
+        env=launch_environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGINT  # which a shell calls 130
+    assert done.stderr == ""
+
+
+def test_a_terminal_that_goes_away_has_the_run_saved(digits: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    command = launch_command(
+        f"--config={TESTS / 'tiny.py'}",
+        f"--workdir={workdir}",
+        f"--config.data.data_dir={digits}",
+        "--config.num_steps=1000000",
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(command[0], command, launch_environment())
+    try:
+        deadline = time.monotonic() + 120
+        while not (workdir / "checkpoints/latest/4").exists():
+            assert time.monotonic() < deadline
+            os.read(terminal, 10000)
+        os.close(terminal)  # sends SIGHUP
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    (stopped,) = events(workdir, "stopped")
+    assert (workdir / "checkpoints/latest" / str(stopped["step"])).exists()
