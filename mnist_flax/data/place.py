@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from mnist_flax.data import entries, layouts, tfds_source
 from mnist_flax.errors import UserError
@@ -25,16 +26,18 @@ def data_dir(given: str | None) -> Path:
     return directory
 
 
-def of_a_run(named: str | None, found: str | None) -> str | None:
+def of_a_run(named: Any, found: Any) -> str | None:
     """Returns the data_dir under which the data of an earlier run are found again.
 
     Args:
       named: its config.data.data_dir.
-      found: where its data lay, absolute; None where that was not recorded.
+      found: where its data lay, absolute; None where that was not recorded. Both are from files
+        that may have been edited: what is no text counts as None.
 
     Returns:
       `named` where that still means the same folder, else `found`; None for the default folder.
     """
+    named, found = (value if isinstance(value, str) else None for value in (named, found))
     here = Path(named).expanduser() if named else default_dir()
     if found is None or here.absolute() == Path(found):
         return named
