@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from mnist_flax.config.paths import expanded
 from mnist_flax.data import entries, layouts, tfds_source
@@ -27,16 +28,18 @@ def data_dir(given: str | None) -> Path:
     return directory
 
 
-def of_a_run(named: str | None, found: str | None) -> str | None:
+def of_a_run(named: Any, found: Any) -> str | None:
     """Returns the data_dir under which the data of an earlier run are found again.
 
     Args:
       named: its config.data.data_dir.
-      found: where its data lay, absolute; None where that was not recorded.
+      found: where its data lay, absolute; None where that was not recorded. Both are from files
+        that may have been edited: what is no text counts as None.
 
     Returns:
       `named` where that still means the same folder, else `found`; None for the default folder.
     """
+    named, found = (value if isinstance(value, str) else None for value in (named, found))
     here = expanded(named, "config.data.data_dir") if named else default_dir()
     if found is None or here.absolute() == Path(found):
         return named

@@ -37,7 +37,9 @@ def with_own_data(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, str]:
         recorded = read_config(workdir)
     except UserError:  # it is written anew; what the newest save says is compared in any case
         return config, ""
-    dataset, theirs = recorded.get("dataset", {}), recorded["config"].get("data", {})
+    dataset, theirs = recorded.get("dataset"), recorded["config"].get("data")
+    if not isinstance(dataset, dict) or not isinstance(theirs, dict):  # edited; likewise
+        return config, ""
     if dataset.get("name") == sample.NAME:
         return config, ""
     own = place.of_a_run(theirs.get("data_dir"), dataset.get("data_dir"))

@@ -101,7 +101,8 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
             config.data.update(name=trained_on["name"], train_split="train", eval_split="test")
         if not _OTHER_DATA & overrides.keys():
             named, found = config.data.data_dir, trained_on.get("data_dir")
-            config.data.data_dir = place.of_a_run(named, found)
+            if named is None or isinstance(named, str):  # else it is told below
+                config.data.data_dir = place.of_a_run(named, found)
         _refuse_other_splits(config, overrides)
         own, (config, _) = config.data, overridden(config, overrides)
         validate(config, others=(lambda c: data.check(c.data),))

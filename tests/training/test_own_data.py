@@ -1,5 +1,6 @@
 """A run and its data: they are recorded with their place, and nothing else stands in for them."""
 
+import contextlib
 import json
 import shutil
 
@@ -165,4 +166,22 @@ def test_a_run_from_before_a_field_of_the_data_is_read_and_goes_on(own, tmp_path
     del content["dataset"]["data_dir"]
     (tmp_path / "run/config.json").write_text(json.dumps(content))
     assert load_data(restore(tmp_path / "run", "latest", {}), str).data_dir == str(folder)
+    assert int(train(config, tmp_path / "run").step) == 4
+
+
+@pytest.mark.parametrize("harm", [("config", "data"), ("dataset",), ("config", "data", "data_dir")])
+def test_an_edited_config_json_is_no_traceback(own, tmp_path, harm):
+    config, folder = own
+    content = written(tmp_path / "run")
+    *path, last = harm
+    inner = content
+    for key in path:
+        inner = inner[key]
+    inner[last] = 5
+    (tmp_path / "run/config.json").write_text(json.dumps(content))
+    with contextlib.suppress(UserError):
+        restore(tmp_path / "run", "latest", {})
+    with contextlib.suppress(UserError):  # it may not know where its data were
+        train(config, tmp_path / "run")
+    config.data.data_dir = str(folder)
     assert int(train(config, tmp_path / "run").step) == 4
