@@ -169,17 +169,16 @@ def test_nothing_needs_a_signal_that_the_platform_has_not() -> None:
     assert done.stdout == "SIGTERM SIGINT\n", done.stderr
 
 
-# A run that gets a signal once its loop has looked for the last time.
+# A run that gets a signal as its handlers are given back.
 LATE = """
 import os, signal, sys
 from mnist_flax.cli import main
-from mnist_flax.training import run
-ended = run.run_loop
-def run_loop(*args):
-    state = ended(*args)
+from mnist_flax.training.signals import StopSignals
+give_back = StopSignals.__exit__
+def late(self, *args):
     os.kill(os.getpid(), signal.SIGTERM)
-    return state
-run.run_loop = run_loop
+    give_back(self, *args)
+StopSignals.__exit__ = late
 sys.exit(main.main(["launch.py", *sys.argv[1:]]))
 """
 
