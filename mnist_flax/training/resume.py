@@ -1,6 +1,6 @@
 """Whether a run may go on from what its workdir holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from mnist_flax.workdir.metadata import describe_data
 from mnist_flax.workdir.rows import read_rows, truncate_rows
 
 
-def with_own_data(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, str]:
-    """Returns the config with the folder that a run has its data in, and what to say of it.
+def with_own_data(config: ConfigDict, workdir: Path, report: Callable[[str], None]) -> ConfigDict:
+    """Returns the config with the folder that a run has its data in, and reports which.
 
     For a run that goes on, and a command that names no data_dir. Otherwise, and where the run had
     its data in the default folder, the config stays as it is.
@@ -31,28 +31,37 @@ def with_own_data(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, str]:
       UserError: the folder is not there any more.
     """
     unnamed = config.data.data_dir is None and config.data.name != sample.NAME
-    if not unnamed or not any((workdir / "checkpoints").glob("*/[0-9]*")):
-        return config, ""
-    try:
-        recorded = read_config(workdir)
-    except UserError:  # it is written anew; what the newest save says is compared in any case
-        return config, ""
-    dataset, theirs = recorded.get("dataset"), recorded["config"].get("data")
-    if not isinstance(dataset, dict) or not isinstance(theirs, dict):  # edited; likewise
-        return config, ""
-    if dataset.get("name") == sample.NAME:
-        return config, ""
-    own = place.of_a_run(theirs.get("data_dir"), dataset.get("data_dir"))
+    own = _own_data_dir(workdir) if unnamed else None
     if own is None:
-        return config, ""
+        return config
     if not Path(own).expanduser().is_dir():
         raise UserError(
             f"--workdir={workdir}: the data of its run were in {own}, which is not there. Put them "
             "back, or say where they are with --config.data.data_dir=FOLDER"
         )
+    report(f"config.data.data_dir is not given: the data of this run are in {own}.")
     config = config.copy_and_resolve_references()
     config.data.data_dir = own
-    return config, f"config.data.data_dir is not given: the data of this run are in {own}."
+    return config
+
+
+def _own_data_dir(workdir: Path) -> str | None:
+    """Returns where the data of a saved run lay, if config.json tells and it was not the default.
+
+    What does not tell it is written anew; what the newest save says is compared in any case.
+    """
+    if not any((workdir / "checkpoints").glob("*/[0-9]*")):
+        return None
+    try:
+        recorded = read_config(workdir)
+    except UserError:
+        return None
+    dataset, theirs = recorded.get("dataset"), recorded["config"].get("data")
+    if not isinstance(dataset, dict) or not isinstance(theirs, dict):
+        return None
+    if dataset.get("name") == sample.NAME:
+        return None
+    return place.of_a_run(theirs.get("data_dir"), dataset.get("data_dir"))
 
 
 def restore_newest(

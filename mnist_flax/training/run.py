@@ -11,10 +11,10 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.models import summary
 from mnist_flax.show.console import Console
 from mnist_flax.training import resume
-from mnist_flax.training.compilation import compile_programs
-from mnist_flax.training.gather import check, gather
+from mnist_flax.training.compilation import Programs, compile_programs
+from mnist_flax.training.gather import Plan, check, gather
 from mnist_flax.training.loop import Run, run_loop
-from mnist_flax.training.opening import opened
+from mnist_flax.training.opening import Opened, opened
 from mnist_flax.workdir.environment import environment
 
 
@@ -46,22 +46,27 @@ def train(
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
     """
     check(config)
+    workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console())
-        config, told = resume.with_own_data(config, Path(workdir))
-        if told:
-            console.say(told)
+        config = resume.with_own_data(config, workdir, console.say)
         plan = gather(config, console.say)
-        at_hand = stack.enter_context(opened(plan, Path(workdir), console, init_from))
+        at_hand = stack.enter_context(opened(plan, workdir, console, init_from))
         if at_hand.finished:
             return at_hand.state
-        if plan.task.model is not None:
-            columns = shutil.get_terminal_size((100, 24)).columns
-            console.say(summary(plan.task.model, plan.spec.image_shape, columns))
-        programs = compile_programs(plan, at_hand.state)
-        for layer in programs.slow_layers:
-            message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
-            at_hand.writer.event(at_hand.standing.step, "slow_layer", message)
-        console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
+        programs = _compiled(plan, at_hand, console)
         run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, should_stop)
         return run_loop(run, at_hand.standing, at_hand.state)
+
+
+def _compiled(plan: Plan, at_hand: Opened, console: Console) -> Programs:
+    """Compiles a run's programs; says what network it is, how long that took, and what is slow."""
+    if plan.task.model is not None:
+        columns = shutil.get_terminal_size((100, 24)).columns
+        console.say(summary(plan.task.model, plan.spec.image_shape, columns))
+    programs = compile_programs(plan, at_hand.state)
+    for layer in programs.slow_layers:
+        message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
+        at_hand.writer.event(at_hand.standing.step, "slow_layer", message)
+    console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
+    return programs
