@@ -33,7 +33,7 @@ def shared_programs(request: pytest.FixtureRequest, compiled_programs: Path) -> 
     """Has tests take programs that an earlier test has compiled: a third to a half of their time.
 
     Not those that are about compiling, resuming or bits, which a module says with
-    `pytestmark = pytest.mark.compiles`. Launches compile for themselves, as a user's do.
+    `pytestmark = pytest.mark.compiles`. The `launch` below does likewise.
     """
     import jax
     from jax.experimental.compilation_cache import compilation_cache
@@ -106,14 +106,25 @@ def launch_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def launch(
+    tmp_path: Path, request: pytest.FixtureRequest, compiled_programs: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs launch.py as a user does, in an empty folder."""
+    environment = launch_environment()
+    if request.node.get_closest_marker("compiles") is None:
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(compiled_programs),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            # XLA's false alarms about programs that it reads back (jax issue 38445).
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             launch_command(*arguments),
             cwd=tmp_path,
-            env=launch_environment(),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=300,

@@ -42,15 +42,15 @@ def read_directory(directory: Path, name: str) -> Raw | None:
     notes = [f"{path} is read: a copy, by its name." for path in files.values() if "(" in path.name]
     splits = {}
     for split in STEMS:
-        splits[split], note = _read_pair(files[split, "images"], files[split, "labels"])
+        splits[split], note = read_pair(files[split, "images"], files[split, "labels"])
         notes += [note] if note else []
     # EMNIST's labels are no digits, whatever config.data.name says, which is mnist by default.
     class_names = class_names_of("emnist" if part else name, splits)
     return Raw(splits, class_names, f"IDX files in {directory}", tuple(notes), bool(part))
 
 
-def _read_pair(images_path: Path, labels_path: Path) -> tuple[Split, str]:
-    """Reads images uint8 [N, H, W, C] and their labels int32 [N], and what was assumed of them.
+def read_pair(images_path: Path, labels_path: Path) -> tuple[Split, str]:
+    """Reads images uint8 [N, H, W, C] and their labels int32 [N]; and what was assumed, or ''.
 
     Images may be [N, H·W] of square pictures, [N, H, W] or [N, H, W, C]. Raises UserError where
     either is faulty or the two do not belong together.

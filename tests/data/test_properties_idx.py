@@ -97,7 +97,7 @@ def test_any_pair_is_a_dataset_or_a_line(tmp_path: Path, pair: tuple[bytes, byte
     (tmp_path / "images").write_bytes(images)
     (tmp_path / "labels").write_bytes(labels)
     try:
-        split = idx.read_pair(tmp_path / "images", tmp_path / "labels")
+        split, _ = idx.read_pair(tmp_path / "images", tmp_path / "labels")
         raw = Raw({"train": split, "test": split}, tuple("0123456789"), "here")
         read = make_dataset("mnist", raw, "train", "test").train
     except UserError as error:

@@ -96,8 +96,8 @@ def test_a_run_that_did_not_keep_them_goes_on(tiny_config, tmp_path, monkeypatch
         for key, value in environment().items()
         if not key.lower().startswith(("jax_", "xla", "proc"))
     }
-    for module in ("resume", "loop"):
-        monkeypatch.setattr(f"mnist_flax.training.{module}.environment", lambda: old)
+    for module in ("training.resume", "workdir.metadata"):
+        monkeypatch.setattr(f"mnist_flax.{module}.environment", lambda: old)
     train(tiny_config, tmp_path)
     monkeypatch.undo()
     tiny_config.num_steps = 2

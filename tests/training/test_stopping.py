@@ -1,7 +1,6 @@
 """Signals, as processes get them: the first asks, the second leaves at once."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -227,6 +226,23 @@ def test_ctrl_c_beside_main_ends_the_process_without_a_traceback(when: str) -> N
     assert done.stderr == ""
 
 
+# Starts a command on a terminal of its own, which goes away once the run has saved. In a process of
+# its own: JAX, which the tests have loaded, does not bear a fork.
+HANG_UP = """
+import os, pty, sys, time
+from pathlib import Path
+workdir, *command = sys.argv[1:]
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(command[0], command)
+deadline = time.monotonic() + 120
+while not Path(workdir, "checkpoints/latest/4").exists() and time.monotonic() < deadline:
+    os.read(terminal, 10000)
+os.close(terminal)  # sends SIGHUP
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 def test_a_terminal_that_goes_away_has_the_run_saved(digits: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     command = launch_command(
@@ -235,18 +251,13 @@ def test_a_terminal_that_goes_away_has_the_run_saved(digits: Path, tmp_path: Pat
         f"--config.data.data_dir={digits}",
         "--config.num_steps=1000000",
     )
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(command[0], command, launch_environment())
-    try:
-        deadline = time.monotonic() + 120
-        while not (workdir / "checkpoints/latest/4").exists():
-            assert time.monotonic() < deadline
-            os.read(terminal, 10000)
-        os.close(terminal)  # sends SIGHUP
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
+    done = subprocess.run(
+        [sys.executable, "-c", HANG_UP, str(workdir), *command],
+        env=launch_environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.stdout == "129\n", done.stderr
     (stopped,) = events(workdir, "stopped")
     assert (workdir / "checkpoints/latest" / str(stopped["step"])).exists()

@@ -82,9 +82,9 @@ def test_data_files_and_pictures(tmp_path: Path, marker: Path, kind: str) -> Non
     picture = tmp_path / "train" / "cat" / "a.png"
     picture.parent.mkdir(parents=True)
     picture.write_bytes(payload)
-    with pytest.raises(UserError, match="no PNG or JPEG picture"):
+    with pytest.raises(UserError, match="no PNG, JPEG or WebP picture"):
         folder.read_directory(tmp_path)
-    with pytest.raises(UserError, match="no PNG or JPEG picture"):
+    with pytest.raises(UserError, match="no PNG, JPEG or WebP picture"):
         read_picture(picture)
 
 
