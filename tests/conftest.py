@@ -22,6 +22,11 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest first, which compile for themselves: no process is left alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("compiles") is None)
+
+
 @pytest.fixture(scope="session")
 def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where this run of the tests, all its processes together, keeps what XLA has compiled."""
