@@ -83,6 +83,8 @@ class Bench:
     folder: Path
     recipe: Path = TESTS / "tiny.py"
     told: dict[str, str] = field(default_factory=dict)  # fault -> what happened
+    # Copied once, in the main thread: pytest changes os.environ while other threads launch.
+    known: dict[str, str] = field(default_factory=launch_environment)
 
     @property
     def undisturbed(self) -> Path:
@@ -131,8 +133,8 @@ class Bench:
 
     def environment(self, xla_flags: str = "") -> dict[str, str]:
         """Returns what every launch sees."""
-        known = launch_environment()
-        return known | {"XLA_FLAGS": f"{known.get('XLA_FLAGS', '')} {xla_flags}".strip()}
+        flags = f"{self.known.get('XLA_FLAGS', '')} {xla_flags}".strip()
+        return self.known | {"XLA_FLAGS": flags}
 
     def perform(self, fault: Fault) -> str:
         """Brings a fault about; raises AssertionError where the run is not what it must be."""
