@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _train(launch: Launch) -> int:
-    from mnist_flax.training.signals import StopSignals
+    from mnist_flax.cli.signals import StopSignals
 
     if not FLAGS.init_from:
         refuse({"checkpoint"})

@@ -9,7 +9,6 @@ loop.py         what happens between the first step and the last, on one page
 timetable.py    when a run logs, evaluates and saves
 standing.py     where it stands
 finetune.py     a start from another run's parameters
-signals.py      SIGTERM, SIGHUP and SIGINT
 """
 
 from mnist_flax.training.gather import check

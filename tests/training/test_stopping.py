@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TESTS, events, launch_command, launch_environment
 
-from mnist_flax.training.signals import StopSignals
+from mnist_flax.cli.signals import StopSignals
 
 POLL = """
 import time
-from mnist_flax.training.signals import StopSignals
+from mnist_flax.cli.signals import StopSignals
 with StopSignals() as stop:
     print(stop.requested(), stop.signal, flush=True)
     while not stop.requested():
@@ -28,7 +28,7 @@ print("left in order", flush=True)
 # One call into C of many minutes: Python's own signal handlers do not run before it returns.
 BUSY = """
 import hashlib
-from mnist_flax.training.signals import StopSignals
+from mnist_flax.cli.signals import StopSignals
 with StopSignals():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
@@ -158,7 +158,7 @@ def test_nohup_is_respected() -> None:
 
 
 def test_nothing_needs_a_signal_that_the_platform_has_not() -> None:
-    source = "import signal; del signal.SIGHUP; import mnist_flax.training.signals as s; "
+    source = "import signal; del signal.SIGHUP; import mnist_flax.cli.signals as s; "
     done = subprocess.run(
         [sys.executable, "-c", source + "print(*(n.name for n in s._SIGNALS))"],
         env=launch_environment() | {"PYTHONPATH": str(ROOT)},
@@ -172,7 +172,7 @@ def test_nothing_needs_a_signal_that_the_platform_has_not() -> None:
 LATE = """
 import os, signal, sys
 from mnist_flax.cli import main
-from mnist_flax.training.signals import StopSignals
+from mnist_flax.cli.signals import StopSignals
 give_back = StopSignals.__exit__
 def late(self, *args):
     os.kill(os.getpid(), signal.SIGTERM)
