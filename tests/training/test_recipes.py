@@ -41,12 +41,14 @@ def test_every_recipe_is_here() -> None:
     assert sorted(path.stem for path in (ROOT / "configs").glob("*.py")) == sorted(RECIPES)
 
 
-# Each takes 20 to 40 s; that in the ordinary run has batch-norm, dropout and the extended set. What
+# Each takes 20 to 40 s; the three in the ordinary run have every kind of layer and of data. What
 # is first computed in each is in test_golden.py.
 @pytest.mark.parametrize(
     "name",
     [
-        name if name == "lenet_augmented" else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if name in ("tutorial", "lenet_augmented", "fast995")
+        else pytest.param(name, marks=pytest.mark.slow)
         for name in RECIPES
     ],
 )
