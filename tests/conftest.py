@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import Forker
 from ml_collections import ConfigDict
 
 from mnist_flax.data.idx import write_idx
@@ -27,24 +28,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("compiles") is None)
 
 
+# Where this run of the tests, all its processes together, keeps what XLA has compiled.
+compiled: list[Path] = []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    compiled.append(tmp_path_factory.getbasetemp().parent / "compiled")
+
+
 @pytest.fixture(scope="session")
-def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this run of the tests, all its processes together, keeps what XLA has compiled."""
-    return tmp_path_factory.getbasetemp().parent / "compiled"
+def forkers() -> Iterator[dict[bool, Forker]]:
+    """What launches are forked from: one that keeps compiled programs, one that does not."""
+    started: dict[bool, Forker] = {}
+    yield started
+    for forker in started.values():
+        forker.close()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def shared_programs(request: pytest.FixtureRequest, compiled_programs: Path) -> None:
+@pytest.fixture(autouse=True)
+def shared_programs(request: pytest.FixtureRequest) -> None:
     """Has tests take programs that an earlier test has compiled: a third to a half of their time.
 
-    Not those that are about compiling, resuming or bits, which a module says with
-    `pytestmark = pytest.mark.compiles`. The `launch` below does likewise.
+    Not those that are about compiling, or about bits whatever was compiled, which say so with
+    `pytest.mark.compiles`. Launches do likewise.
     """
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
     compiles = request.node.get_closest_marker("compiles") is not None
-    folder = None if compiles else str(compiled_programs)
+    folder = None if compiles else str(compiled[0])
     if jax.config.jax_compilation_cache_dir != folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -98,41 +111,48 @@ def launch_command(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "launch.py"), *arguments]
 
 
-def launch_environment() -> dict[str, str]:
-    """What a launch in a test sees: the tests' modules, no network, no datasets of the user's."""
+def launch_environment(*, compiles: bool = False) -> dict[str, str]:
+    """What a launch in a test sees: the tests' modules, no network, no datasets of the user's.
+
+    Unless it `compiles` for itself, it takes what another has compiled.
+    """
     nowhere = "http://127.0.0.1:9"  # the discard port, where nothing listens
-    return os.environ | {
+    environment = os.environ | {
         "PYTHONPATH": str(TESTS),
         "TFDS_DATA_DIR": str(TESTS / "no_datasets_here"),
         "http_proxy": nowhere,
         "https_proxy": nowhere,
         "COLUMNS": "100",
     }
+    if compiles:
+        return environment
+    return environment | {
+        "JAX_COMPILATION_CACHE_DIR": str(compiled[0]),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # XLA's false alarms about programs that it reads back (jax issue 38445).
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
 
 
 @pytest.fixture
 def launch(
-    tmp_path: Path, request: pytest.FixtureRequest, compiled_programs: Path
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    forkers: dict[bool, Forker],
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs launch.py as a user does, in an empty folder."""
-    environment = launch_environment()
-    if request.node.get_closest_marker("compiles") is None:
-        environment |= {
-            "JAX_COMPILATION_CACHE_DIR": str(compiled_programs),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            # XLA's false alarms about programs that it reads back (jax issue 38445).
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
+    compiles = request.node.get_closest_marker("compiles") is not None
+    environment = launch_environment(compiles=compiles)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        if compiles not in forkers:
+            forkers[compiles] = Forker(environment)
+        command, forker = launch_command(*arguments), forkers[compiles]
+        if forker.fits(environment):
+            return forker.run(command, tmp_path, environment, timeout=300)
         return subprocess.run(
-            launch_command(*arguments),
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
 
     return run

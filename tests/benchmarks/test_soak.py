@@ -55,7 +55,7 @@ def test_growth_is_from_the_second_quarter_to_the_last(soak: ModuleType) -> None
 def test_a_short_soak(digits: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, str(SOAK), "--quick", f"--data_dir={digits}", f"--output={output}"]
-    environment = launch_environment()
+    environment = launch_environment(compiles=True)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(output.read_text())

@@ -84,7 +84,9 @@ class Bench:
     recipe: Path = TESTS / "tiny.py"
     told: dict[str, str] = field(default_factory=dict)  # fault -> what happened
     # Copied once, in the main thread: pytest changes os.environ while other threads launch.
-    known: dict[str, str] = field(default_factory=launch_environment)
+    known: dict[str, str] = field(
+        default_factory=functools.partial(launch_environment, compiles=True)
+    )
 
     @property
     def undisturbed(self) -> Path:

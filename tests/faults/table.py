@@ -201,11 +201,8 @@ FAULTS = {
 }
 SHORT = (
     "kill -9: the middle of a chunk",
-    "kill -9: the middle of a save",
     "SIGTERM: the middle of an evaluation",
-    "disk full: in a checkpoint",
     "newest save: its arrays with a flipped bit",
-    "metrics.jsonl: a partial last line",
     "unfinished saves left behind",
     "two processes in one workdir",
 )

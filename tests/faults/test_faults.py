@@ -82,18 +82,8 @@ def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
     _meet(fault, outcomes)
 
 
-# What of a task's own a fault may get wrong: its sums and draws on resume, its saves, its best.
-OF_A_TASK = (
-    "kill -9: the middle of a chunk",
-    "SIGTERM: the middle of an evaluation",
-    "newest save: its arrays with a flipped bit",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name if name in OF_A_TASK else pytest.param(name, marks=pytest.mark.slow) for name in FAULTS],
-)
+@pytest.mark.slow  # what of a task's own a stop may get wrong is in test_own_task.py, too
+@pytest.mark.parametrize("name", FAULTS)
 def test_another_task_has_the_same_faults(name: str, regression: Bench) -> None:
     """The regression of docs/TASKS.md."""
     if obstacle := FAULTS[name].obstacle():

@@ -273,6 +273,7 @@ def test_a_flipped_bit_costs_images_and_is_told(told_config, tmp_path) -> None:
     assert len(events(tmp_path, "damaged_event_file")) == 1
 
 
+@pytest.mark.slow  # a kill at an evaluation is in the ordinary run
 def test_kill_9_and_the_same_command_again(digits, tmp_path, launch) -> None:
     workdir = tmp_path / "run"
     arguments = [

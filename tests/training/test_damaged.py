@@ -13,8 +13,6 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.training import train
 
-pytestmark = pytest.mark.compiles
-
 
 @pytest.fixture(scope="module")
 def undisturbed(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Path]:

@@ -31,8 +31,6 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.data.sample import read_sample
 from mnist_flax.training import train
 
-pytestmark = pytest.mark.compiles
-
 GOLDEN = TESTS / "training/golden.json"
 
 # By how much a recipe's losses may be off, the first one aside: that one is held to 1e-5.

@@ -28,8 +28,6 @@ from mnist_flax.tasks import create_task
 from mnist_flax.tasks.networks import apply_eval
 from mnist_flax.use.evaluation import evaluate_restored
 
-pytestmark = pytest.mark.compiles
-
 Launch = Callable[..., CompletedProcess[str]]
 SMALL: dict[str, Any] = {
     "data.name": "mnist_sample",

@@ -18,8 +18,6 @@ from mnist_flax.data.sample import read_sample
 from mnist_flax.training import train
 from mnist_flax.use.restore import restore
 
-pytestmark = pytest.mark.compiles
-
 Launch = Callable[..., CompletedProcess[str]]
 RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
 
@@ -41,14 +39,11 @@ def test_every_recipe_is_here() -> None:
     assert sorted(path.stem for path in (ROOT / "configs").glob("*.py")) == sorted(RECIPES)
 
 
-# Each takes 20 to 40 s; the three in the ordinary run have every kind of layer and of data. What
-# is first computed in each is in test_golden.py.
+# Each takes 15 to 30 s; what is first computed in each is in test_golden.py, in the ordinary run.
 @pytest.mark.parametrize(
     "name",
     [
-        name
-        if name in ("tutorial", "lenet_augmented", "fast995")
-        else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "tutorial" else pytest.param(name, marks=pytest.mark.slow)
         for name in RECIPES
     ],
 )

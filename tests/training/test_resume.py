@@ -20,8 +20,6 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.training import loop, train
 from mnist_flax.workdir.checkpoints import Checkpoints
 
-pytestmark = pytest.mark.compiles
-
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -53,6 +51,7 @@ def _arguments(digits: Path, workdir: Path, *more: str) -> list[str]:
     return [config, f"--workdir={workdir}", f"--config.data.data_dir={digits}", *more]
 
 
+@pytest.mark.compiles
 def test_k_steps_and_the_rest_in_a_new_process_equal_one_run(
     tiny_config: ConfigDict,
     digits: Path,
@@ -118,9 +117,10 @@ def test_a_stop_in_the_last_evaluation_is_made_good_once(tiny_config, tmp_path, 
 
 
 def test_a_stop_before_the_first_step_may_come_twice(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 5
     for _ in range(2):
         assert int(train(tiny_config, tmp_path, should_stop=lambda: True).step) == 0
-    assert int(train(tiny_config, tmp_path).step) == 40
+    assert int(train(tiny_config, tmp_path).step) == 5
 
 
 def test_a_console_that_goes_away_costs_nothing(digits, tmp_path) -> None:
@@ -145,10 +145,10 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen) -> Non
 def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch) -> None:
     """SIGINT, at whatever step it comes; SIGTERM and kill -9 come at chosen moments in faults/."""
     more = (
-        "--config.num_steps=6000",
-        "--config.log_every_steps=500",
-        "--config.eval_every_steps=2900",
-        "--config.checkpoint_every_steps=700",
+        "--config.num_steps=3000",
+        "--config.log_every_steps=250",
+        "--config.eval_every_steps=1450",
+        "--config.checkpoint_every_steps=350",
     )
     straight = launch(*_arguments(digits, tmp_path / "straight", *more))
     assert straight.returncode == 0, straight.stderr
@@ -158,14 +158,14 @@ def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch) -> None:
     process = subprocess.Popen(
         command, cwd=tmp_path, env=launch_environment(), stderr=subprocess.PIPE, text=True
     )
-    _wait_for((cut / "checkpoints/latest/700").exists, process)
+    _wait_for((cut / "checkpoints/latest/350").exists, process)
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGINT, errors
     assert time.monotonic() - started < 20
     assert "Go on with: python" in errors
-    assert max(row["step"] for row in rows(cut)) < 6000  # it was cut indeed
+    assert max(row["step"] for row in rows(cut)) < 3000  # it was cut indeed
 
     again = launch(*_arguments(digits, cut, *more))
     assert again.returncode == 0, again.stderr
@@ -176,7 +176,11 @@ def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch) -> None:
 def test_a_signal_in_compilation_saves_the_start(digits, tmp_path) -> None:
     command = launch_command(*_arguments(digits, tmp_path / "run"))
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=launch_environment(), stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=launch_environment(compiles=True),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     _wait_for((tmp_path / "run/metrics.jsonl").exists, process)  # is written before it compiles
     process.send_signal(signal.SIGTERM)
@@ -187,12 +191,14 @@ def test_a_signal_in_compilation_saves_the_start(digits, tmp_path) -> None:
     assert (tmp_path / "run/checkpoints/latest/0").exists()
 
 
+@pytest.mark.compiles
 def test_the_same_run_twice_gives_the_same_bits(tiny_config, tmp_path) -> None:
     first, second = (train(tiny_config, tmp_path / name) for name in "ab")
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_another_seed_gives_another_run(tiny_config, tmp_path) -> None:
+    tiny_config.num_steps = 1
     train(tiny_config, tmp_path / "0")
     tiny_config.seed = 1
     train(tiny_config, tmp_path / "1")

@@ -14,7 +14,9 @@ AUGMENT = "'random_rotation','random_scaling','random_shift'"
 
 def launched(*arguments: str) -> str:
     """What a launch prints, LLVM's optimizations on: this one trains for more than a few steps."""
-    environment = {key: value for key, value in launch_environment().items() if key != "XLA_FLAGS"}
+    environment = {
+        key: value for key, value in launch_environment(compiles=True).items() if key != "XLA_FLAGS"
+    }
     done = subprocess.run(
         launch_command(*arguments), env=environment, capture_output=True, text=True, timeout=900
     )

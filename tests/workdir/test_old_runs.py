@@ -24,8 +24,6 @@ from mnist_flax.errors import UserError
 from mnist_flax.training import train
 from mnist_flax.use.restore import restore
 
-pytestmark = pytest.mark.compiles
-
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -99,6 +99,7 @@ def test_every_mode_takes_such_names_and_home(
     assert not (nasty / "~").exists()
 
 
+@pytest.mark.slow
 def test_compare_takes_such_names_and_home(nasty: Path, digits: Path) -> None:
     other = (f"--workdir={nasty / 'other'}", "--config.num_steps=2", "--config.seed=1")
     assert _launch(nasty, digits, *other).returncode == 0
