@@ -34,7 +34,9 @@ def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
 
     run = [f"--config={FLAGS.config}", f"--workdir={workdir()}"]
     if "eval" in task.modes:
-        which = ["--checkpoint=best"] if task.best else []
+        # Where no images were held out to choose the best save, only the latest is not chosen.
+        best = task.best and config.data.select_split
+        which = ["--checkpoint=best" if best else "--checkpoint=latest"]
         say(f"Evaluate it with: {_command(launch, [*run, '--mode=eval', *which])}")
     if "predict" in task.modes:
         say(f"Ask it with:      {_command(launch, [*run, '--mode=predict', 'PICTURE.png'])}")

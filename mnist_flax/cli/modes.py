@@ -51,7 +51,7 @@ def _train(launch: Launch) -> int:
 
 def _evaluate(launch: Launch) -> int:
     from mnist_flax.use.evaluation import evaluate_restored
-    from mnist_flax.workdir.trained_on import count_trained_on, tell_trained_on
+    from mnist_flax.workdir.known_images import count_known
 
     restored = _restore(launch.overrides)
     dataset = _load_data(restored)
@@ -63,10 +63,10 @@ def _evaluate(launch: Launch) -> int:
         "checkpoint": str(restored.checkpoint),
         "dataset": dataset.name,
     }
-    if taught := count_trained_on(workdir(), dataset.eval.images):
-        row["examples_trained_on"] = taught
-        say(tell_trained_on(taught, dataset.eval.images))
-    print(json.dumps(row))
+    known = count_known(workdir(), dataset.eval.images, chosen=restored.chosen)
+    for line in known.told():
+        say(line)
+    print(json.dumps(row | known.row()))
     return 0
 
 
@@ -84,7 +84,7 @@ def _predict_split(launch: Launch) -> int:
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(f"--output={output}: name a file in a folder that exists.")
     from mnist_flax.use.prediction import is_classification, predict_split
-    from mnist_flax.workdir.trained_on import count_trained_on, tell_trained_on
+    from mnist_flax.workdir.known_images import count_known
 
     restored = _restore({**launch.overrides, "data.eval_split": FLAGS.split})
     dataset = _load_data(restored)
@@ -93,8 +93,8 @@ def _predict_split(launch: Launch) -> int:
     if is_classification(restored):
         told += f", accuracy {(outputs['classes'] == dataset.eval.labels).mean():.4f}"
     say(f"{told}, in {output}")
-    if taught := count_trained_on(workdir(), dataset.eval.images):
-        say(tell_trained_on(taught, dataset.eval.images))
+    for line in count_known(workdir(), dataset.eval.images, chosen=restored.chosen).told():
+        say(line)
     return 0
 
 

@@ -26,6 +26,7 @@ _HARMLESS = (
     "data.resize",
     "data.train_split",
     "data.eval_split",
+    "data.select_split",
     "data.resplit",
     "data.fallback",
 )

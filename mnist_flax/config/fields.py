@@ -70,6 +70,10 @@ def default_config() -> ConfigDict:
     config.data.resize = config_dict.placeholder(int)
     config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
     config.data.eval_split = "test"
+    # Images that are not trained on, say 'train[55000:]' beside train_split='train[:55000]': the
+    # evaluations during training are made on them, and choose the best save. Empty: those of
+    # eval_split choose, and whatever judges the best save on them says so.
+    config.data.select_split = ""
     # A seed: the train split followed by the eval split is permuted and cut at their sizes again.
     config.data.resplit = config_dict.placeholder(int)
     # Six times as many images to train on, none of them stored: each as it is, shifted by a pixel

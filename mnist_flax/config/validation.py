@@ -1,7 +1,7 @@
 """Every fault of a config at once. What the other modules know of their own fields, they check."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ml_collections import ConfigDict
 
@@ -48,9 +48,15 @@ def require_fields(config: object) -> None:
         )
     if missing := missing_fields(config):
         raise UsageError(
-            f"The recipe has no {', '.join('config.' + name for name in missing)}: "
-            "start from default_config() and set fields of it."
+            f"The recipe has no {first_of([f'config.{name}' for name in missing])}: start from "
+            "default_config() and set fields of it."
         )
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Returns a list for a message: the first three of the names, and how many more there are."""
+    more = f" and {len(names) - 3} more fields" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def missing_fields(config: ConfigDict) -> list[str]:

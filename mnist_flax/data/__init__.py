@@ -16,14 +16,12 @@ from typing import Any
 from mnist_flax.data import arrays, entries, layouts, place, sample, scaling, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
-    BeyondSplitError,
     Dataset,
     Split,
     make_dataset,
-    parse_split,
-    resolve_split,
 )
 from mnist_flax.data.download import Unavailable
+from mnist_flax.data.splits import BeyondSplitError, parse_split, resolve_split
 from mnist_flax.errors import UsageError, UserError
 
 __all__ = ["FALLBACKS", "KNOWN_NAMES", "Dataset", "Split", "check", "load"]
@@ -35,7 +33,9 @@ FALLBACKS = (sample.NAME, "none")
 def check(config_data: Any) -> None:
     """Raises UsageError, one line for each wrong field of `config.data`, before data is loaded."""
     faults = []
-    for field in ("train_split", "eval_split"):
+    for field in ("train_split", "eval_split", "select_split"):
+        if field == "select_split" and config_data.select_split == "":
+            continue
         try:
             parse_split(getattr(config_data, field), f"config.data.{field}")
         except UsageError as error:
@@ -59,21 +59,21 @@ def check(config_data: Any) -> None:
 
 
 def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
-    """Finds the dataset that `config.data` asks for and cuts it into train and eval.
+    """Finds the dataset that `config.data` asks for and cuts it into its splits.
 
     Reads the fields `name`, `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
-    `train_split`, `eval_split`, `resplit`, `transpose`, `resize` and `fallback`. `report` gets
-    a line before a download and a preparation, which take their time; what the user must see
-    afterwards is in `Dataset.notes`.
+    `train_split`, `eval_split`, `select_split`, `resplit`, `transpose`, `resize` and `fallback`.
+    `report` gets a line before a download and a preparation, which take their time; what the user
+    must see afterwards is in `Dataset.notes`.
 
     Raises UsageError for wrong fields and UserError for data that is missing or faulty, or for a
     `data_dir` in which nothing is understood.
     """
     check(config_data)
     splits = config_data.train_split, config_data.eval_split
-    name, resplit = config_data.name, config_data.resplit
+    name, others = config_data.name, (config_data.resplit, config_data.select_split)
     if name == sample.NAME:
-        return _sample(*splits, resplit, config_data.resize)
+        return _sample(config_data)
     data_dir = place.data_dir(config_data.data_dir)
     raw = layouts.read(data_dir, name, config_data.resize)
     notes: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
         raw = arrays.turned_upright(raw)
     if config_data.resize is not None:
         raw = scaling.scaled(raw, config_data.resize)
-    dataset = make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, resplit)
+    dataset = make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, *others)
     return replace(dataset, data_dir=str(data_dir.absolute()))
 
 
@@ -130,7 +130,11 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
     if name != "mnist" or config_data.fallback == "none":
         todo = f"Point config.data.data_dir at {layouts.UNDERSTOOD}."
         raise UserError(" ".join((f"There is {missing}.", todo, *notes)))
-    asked = (config_data.train_split, "train"), (config_data.eval_split, "test")
+    asked = (
+        (config_data.train_split, "train"),
+        (config_data.eval_split, "test"),
+        (config_data.select_split, ""),
+    )
     ignored = [repr(split) for split, default in asked if split != default]
     raw = sample.read_sample()
     counts = [f"{len(split.labels):,}" for split in raw.splits.values()]
@@ -144,13 +148,14 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
     return make_dataset(sample.NAME, raw, "train", "test", config_data.resplit)
 
 
-def _sample(train_split: str, eval_split: str, resplit: int | None, side: int | None) -> Dataset:
+def _sample(config_data: Any) -> Dataset:
     """The sample, asked for by name: a split cut for the whole MNIST gives way to all there is."""
     raw = sample.read_sample()
     sizes = {name: len(split.labels) for name, split in raw.splits.items()}
     notes: list[str] = []
 
-    def fitting(expression: str, field: str, whole: str) -> str:
+    def fitting(field: str, whole: str) -> str:
+        expression, field = getattr(config_data, field), f"config.data.{field}"
         try:
             resolve_split(expression, sizes, field)
         except BeyondSplitError:
@@ -163,9 +168,9 @@ def _sample(train_split: str, eval_split: str, resplit: int | None, side: int | 
             return whole
         return expression
 
-    train_split = fitting(train_split, "config.data.train_split", "train")
-    eval_split = fitting(eval_split, "config.data.eval_split", "test")
+    splits = fitting("train_split", "train"), fitting("eval_split", "test")
     raw = replace(raw, notes=tuple(notes))
-    if side is not None:
-        raw = scaling.scaled(raw, side)
-    return make_dataset(sample.NAME, raw, train_split, eval_split, resplit)
+    if config_data.resize is not None:
+        raw = scaling.scaled(raw, config_data.resize)
+    others = config_data.resplit, config_data.select_split
+    return make_dataset(sample.NAME, raw, *splits, *others)

@@ -30,16 +30,20 @@ def with_classes_of(dataset: Dataset, class_names: tuple[str, ...], field: str) 
             f"other data with {field}"
         )
     table = np.array([class_names.index(name) for name in dataset.class_names], np.int32)
-    train, evaluation = (
-        Split(split.images, table[split.labels]) for split in (dataset.train, dataset.eval)
-    )
+
+    def renumbered(split: Split) -> Split:
+        return Split(split.images, table[split.labels])
+
+    train, evaluation = renumbered(dataset.train), renumbered(dataset.eval)
+    select = None if dataset.select is None else renumbered(dataset.select)
     note = f"{dataset.source}: the classes lie in another order than the run's; matched by name."
     return replace(
         dataset,
         train=train,
         eval=evaluation,
+        select=select,
         class_names=class_names,
-        fingerprint=fingerprint(train, evaluation, class_names),
+        fingerprint=fingerprint(train, evaluation, class_names, select),
         notes=(*dataset.notes, note),
     )
 
@@ -47,10 +51,11 @@ def with_classes_of(dataset: Dataset, class_names: tuple[str, ...], field: str) 
 def lacking(dataset: Dataset) -> tuple[str, ...]:
     """Returns notes on classes that cannot be learnt: for those who train on the dataset."""
     names = dataset.class_names
-    trained, evaluated = (
+    trained, evaluated, chosen = (
         {names[label] for label in np.unique(split.labels)}
-        for split in (dataset.train, dataset.eval)
+        for split in (dataset.train, dataset.eval, dataset.choosing)
     )
+    evaluated |= chosen
     notes: tuple[str, ...] = ()
     if unseen := tuple(name for name in names if name in evaluated - trained):
         notes += (

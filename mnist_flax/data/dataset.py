@@ -1,20 +1,12 @@
-"""What every source of images becomes: two splits, their class names and one fingerprint.
-
-The split language is that of TFDS's ReadInstruction: 'train', 'train[5000:]', 'train[10%:90%]',
-'train[-5000:]', 'train[:100]+test[50%:]', 'all'. It is written anew here because importing
-tensorflow_datasets to cut an array takes longer than reading MNIST.
-"""
+"""What every source of images becomes: its splits, their class names and one fingerprint."""
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from reprlib import repr as short_repr
-from typing import NamedTuple
 
 import numpy as np
 
+from mnist_flax.data.splits import count_shared, resolve_split
 from mnist_flax.errors import UsageError, UserError
 
 # The class names that TFDS gives; a dataset of another name brings its own or is numbered.
@@ -27,12 +19,6 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
 LARGEST = 4 * 2**30  # bytes of pictures that one split may take
-EXAMPLES = "for example 'train', 'train[5000:]', 'train[10%:90%]' or 'train[:100]+test[50%:]'"
-
-_PART = re.compile(r"([\w-]+)(?:\[([^\[\]]*)\])?")
-_NUMBER = r"\d+(?:_\d+)*"  # as Python writes them: 60_000
-_BOUND = re.compile(rf"(?:(-?{_NUMBER})|(-?(?:{_NUMBER}\.?\d*|\.\d+))(%))?", re.ASCII)
-_LONGEST_BOUND = 20  # characters; a larger number is beyond every split
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +44,10 @@ class Raw:
 class Dataset:
     """The data of a run: train and eval, images uint8 [N, H, W, C], labels int32 [N].
 
-    `fingerprint` is the SHA-256 of both splits in order and of the class names: equal data has
+    `fingerprint` is the SHA-256 of the splits in order and of the class names: equal data has
     an equal fingerprint, wherever it came from. `notes` are lines that the user must see.
-    `data_dir` is the folder that it was found in, absolute; None for the sample.
+    `data_dir` is the folder that it was found in, absolute; None for the sample. `select` holds
+    the images that choose the best save, None where those of `eval` do.
     """
 
     name: str
@@ -71,133 +58,69 @@ class Dataset:
     fingerprint: str
     notes: tuple[str, ...]
     data_dir: str | None = None
+    select: Split | None = None
 
+    @property
+    def chooses(self) -> str:
+        """Which split is evaluated during training and chooses the best save."""
+        return "eval" if self.select is None else "select"
 
-class Part(NamedTuple):
-    """One summand of a split expression; a bound that was left out is None."""
-
-    split: str
-    start: float | None
-    stop: float | None
-    percent: bool
-
-
-def parse_split(expression: str, field: str = "split") -> tuple[Part, ...]:
-    """Reads a split expression, before any data is there.
-
-    Raises UsageError, naming `field`, when the expression is not one.
-    """
-    if not isinstance(expression, str):  # a config's placeholder takes None
-        raise UsageError(f"{field}={short_repr(expression)}: must be text. Write {EXAMPLES}.")
-    try:
-        return tuple(_parse_part(part) for part in re.split(r"\s*\+\s*", expression))
-    except ValueError as error:
-        message = f"{field}={short_repr(expression)}: {error}. Write {EXAMPLES}."
-        raise UsageError(message) from None
-
-
-def _parse_part(text: str) -> Part:
-    match = _PART.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{short_repr(text)} is not a split's name with an optional [from:to]")
-    name, selector = match.groups()
-    if selector is None:
-        return Part(name, None, None, False)
-    if name == "all":
-        raise ValueError("'all' cannot be sliced")
-    bounds = [_BOUND.fullmatch(bound) for bound in selector.split(":")]
-    start, stop = bounds if len(bounds) == 2 else (None, None)
-    if start is None or stop is None or not (start[0] or stop[0]):
-        raise ValueError(f"{short_repr(text)} is not [from:to] in whole numbers or percent")
-    if max(len(start[0]), len(stop[0])) > _LONGEST_BOUND:
-        raise ValueError(f"{short_repr(text)} has a number longer than {_LONGEST_BOUND} characters")
-    percent = "%" in selector
-    # TFDS reads [100:50%] as [100%:50%]; nobody means that.
-    if percent and (start[1] or stop[1]):
-        raise ValueError(f"[{selector}] mixes a number of images with a percentage")
-    values = [float(bound[1] or bound[2]) if bound[0] else None for bound in (start, stop)]
-    if percent and any(abs(value or 0) > 100 for value in values):
-        raise ValueError(f"[{selector}] goes beyond 100%")
-    return Part(name, values[0], values[1], percent)
-
-
-class BeyondSplitError(UsageError):
-    """A bound lies beyond the images that there are: right for a larger dataset."""
-
-
-class _BeyondError(ValueError):
-    pass
-
-
-def resolve_split(
-    expression: str, sizes: Mapping[str, int], field: str = "split"
-) -> list[tuple[str, int, int]]:
-    """Returns the (split, from, to) that an expression selects from splits of these sizes.
-
-    Percentages are rounded to the closest image, as TFDS does by default. Raises UsageError,
-    naming `field` and the sizes, for an unknown split or an empty slice, and its BeyondSplitError
-    for a bound out of range.
-    """
-    try:
-        ranges = []
-        for part in parse_split(expression, field):
-            parts = [Part(n, None, None, False) for n in sizes] if part.split == "all" else [part]
-            ranges += [_resolve_part(part, sizes) for part in parts]
-        return ranges
-    except ValueError as error:
-        there = ", ".join(f"{name} ({size:,} images)" for name, size in sizes.items())
-        message = f"{field}={short_repr(expression)}: {error}. There is: {there}. Write {EXAMPLES}."
-        kind = BeyondSplitError if isinstance(error, _BeyondError) else UsageError
-        raise kind(message) from None
-
-
-def _resolve_part(part: Part, sizes: Mapping[str, int]) -> tuple[str, int, int]:
-    if part.split not in sizes:
-        raise ValueError(f"there is no split {short_repr(part.split)}")
-    size = sizes[part.split]
-    start = 0 if part.start is None else _absolute(part.start, part.percent, size)
-    stop = size if part.stop is None else _absolute(part.stop, part.percent, size)
-    if start >= stop:
-        raise ValueError(f"images {start:,} to {stop:,} of {part.split!r} are none at all")
-    return part.split, start, stop
-
-
-def _absolute(bound: float, percent: bool, size: int) -> int:
-    index = round(bound * size / 100.0) if percent else int(bound)
-    if abs(index) > size:
-        raise _BeyondError(f"{index:,} is beyond a split of {size:,}")
-    return index + size if index < 0 else index
+    @property
+    def choosing(self) -> Split:
+        """The images of this split."""
+        return self.eval if self.select is None else self.select
 
 
 def make_dataset(
-    name: str, raw: Raw, train_split: str, eval_split: str, resplit: int | None = None
+    name: str,
+    raw: Raw,
+    train_split: str,
+    eval_split: str,
+    resplit: int | None = None,
+    select_split: str = "",
 ) -> Dataset:
-    """Checks what a source returned and cuts it into train and eval.
+    """Checks what a source returned and cuts it into train, eval and, where asked for, select.
 
     With `resplit`, a seed, train followed by eval is permuted and cut at their sizes again.
 
-    Raises UserError for faulty data, UsageError for a split expression that does not fit it.
+    Raises UserError for faulty data, UsageError for a split expression that does not fit it, or
+    for images that would be trained on and choose.
     """
     _check(raw)
     sizes = {split: len(data.labels) for split, data in raw.splits.items()}
     train_ranges = resolve_split(train_split, sizes, "config.data.train_split")
     eval_ranges = resolve_split(eval_split, sizes, "config.data.eval_split")
-    train, evaluation = _take(raw, train_ranges), _take(raw, eval_ranges)
-    shared = sum(
-        max(0, min(stop, other_stop) - max(start, other_start))
-        for split, start, stop in train_ranges
-        for other, other_start, other_stop in eval_ranges
-        if split == other
-    )
+    train, evaluation, select = _take(raw, train_ranges), _take(raw, eval_ranges), None
     notes = raw.notes
-    if shared:
+    if shared := count_shared(train_ranges, eval_ranges):
         notes += (f"train and eval share {shared:,} images: the accuracy will look too good.",)
+    if select_split:
+        select_ranges = resolve_split(select_split, sizes, "config.data.select_split")
+        shared = count_shared(train_ranges, select_ranges)
+        _refuse_shared(shared, select_split, "train_split", train_split)
+        shared = count_shared(eval_ranges, select_ranges)
+        if resplit is not None:  # part of eval is trained on
+            _refuse_shared(shared, select_split, "eval_split", eval_split)
+        elif shared:
+            notes += (f"eval and select share {shared:,} images: those judge what they chose.",)
+        select = _take(raw, select_ranges)
     source = raw.source
     if resplit is not None:
         train, evaluation = _resplit(train, evaluation, resplit)
         source += f", train and eval mixed and cut again with seed {resplit}"
-    print_of = fingerprint(train, evaluation, raw.class_names)
-    return Dataset(name, source, train, evaluation, raw.class_names, print_of, notes)
+    print_of = fingerprint(train, evaluation, raw.class_names, select)
+    names = raw.class_names
+    return Dataset(name, source, train, evaluation, names, print_of, notes, select=select)
+
+
+def _refuse_shared(shared: int, select_split: str, field: str, expression: str) -> None:
+    if shared:
+        mixed = "" if field == "train_split" else " (config.data.resplit mixes it with train)"
+        raise UsageError(
+            f"config.data.select_split={select_split!r}: {shared:,} of its images are those of "
+            f"config.data.{field}={expression!r}, too{mixed}. What chooses must not be trained on: "
+            "cut the two apart, as 'train[:55000]' and 'train[55000:]' of 60,000."
+        )
 
 
 def _resplit(train: Split, evaluation: Split, seed: int) -> tuple[Split, Split]:
@@ -240,10 +163,13 @@ def _check(raw: Raw) -> None:
             raise UserError(f"{where}: {got}, allowed is {allowed}. Check config.data.name.")
 
 
-def fingerprint(train: Split, evaluation: Split, class_names: tuple[str, ...]) -> str:
-    """Returns the SHA-256 (hex) of names, shapes and bytes of both splits and the class names."""
+def fingerprint(
+    train: Split, evaluation: Split, class_names: tuple[str, ...], select: Split | None = None
+) -> str:
+    """Returns the SHA-256 (hex) of names, shapes and bytes of the splits and the class names."""
     digest = hashlib.sha256(json.dumps(class_names).encode())
-    for name, split in (("train", train), ("eval", evaluation)):
+    splits = {"train": train, "eval": evaluation} | ({} if select is None else {"select": select})
+    for name, split in splits.items():
         # One byte order and int32 everywhere, so that two machines agree.
         arrays = {"images": split.images, "labels": split.labels.astype("<i4", copy=False)}
         for field, array in arrays.items():

@@ -24,7 +24,7 @@ from mnist_flax.use.calibration import calibration
 from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import read_config, write_atomic
-from mnist_flax.workdir.trained_on import count_trained_on
+from mnist_flax.workdir.known_images import count_known
 
 FILES = {"stablehlo": "model.stablehlo", "onnx": "model.onnx"}
 _WRITERS = {"stablehlo": to_stablehlo, "onnx": to_onnx}
@@ -81,9 +81,9 @@ def export_network(
     classes = tells_classes(network.outputs, restored.class_names)
     error = calibration(expected["probabilities"], labels).error if classes else None
     recorded = read_config(workdir)
-    taught = count_trained_on(workdir, images)
+    known = count_known(workdir, images, chosen=restored.chosen)
     card = model_card(
-        restored, network, dataset, recorded, result, error, rows, trained_on=taught
+        restored, network, dataset, recorded, result, error, rows, known=known.told()
     ).encode()
     texts = {CARD_FILE: card}
     if takes_pictures(restored.image_shape):

@@ -24,7 +24,6 @@ from mnist_flax.export.prepare_file import PREPARE_FILE, takes_pictures
 from mnist_flax.use.calibration import BINS
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.environment import environment
-from mnist_flax.workdir.trained_on import tell_trained_on
 
 CARD_FILE = "MODEL_CARD.md"
 __all__ = ["CARD_FILE", "example", "model_card"]
@@ -39,7 +38,7 @@ def model_card(
     calibration_error: float | None,
     rows: Sequence[Mapping[str, Any]],
     *,
-    trained_on: int = 0,
+    known: Sequence[str] = (),
 ) -> str:
     """Returns the card of an exported network.
 
@@ -53,7 +52,7 @@ def model_card(
       result: of the evaluation.
       calibration_error: likewise, expected; see calibration.py. None where there are no classes.
       rows: of its files, as export_network gives them.
-      trained_on: how many of the evaluated images the run was trained on.
+      known: what there is to say of evaluated images that the run was trained or chosen on.
     """
     files = [Path(row["file"]).name for row in rows]
     config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
@@ -64,7 +63,7 @@ def model_card(
         "## Files\n\n" + _file_table(files, names, rows),
         "## Input and output\n\n" + _signature(restored, network),
         *(f"## Run {file}\n\n{how_to_run(file, shape, names)}" for file in files),
-        "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error, trained_on),
+        "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error, known),
         "## Data\n\n" + _data(restored, dataset, recorded["config"]["data"]),
         "## Limits\n\n" + _limits(restored, network),
         "## Training\n\nEvery field of the config, the data's place aside:\n\n" + _json(config),
@@ -149,7 +148,7 @@ def _evaluation(
     dataset: Dataset,
     result: Evaluation,
     calibration_error: float | None,
-    trained_on: int,
+    known: Sequence[str],
 ) -> str:
     same = dataset.fingerprint == restored.trained_on["fingerprint"]
     others = "the run's own data" if same else "other data or splits than the run's own"
@@ -163,8 +162,7 @@ def _evaluation(
         measure = f"expected calibration error, {BINS} bins (Guo et al. 2017)"
         lines.append((measure, f"{calibration_error:.4f}"))
     table = _table(("measure", "value"), lines)
-    if taught := tell_trained_on(trained_on, dataset.eval.images):
-        table += f"\n\n{taught}"
+    table = "\n\n".join([table, *known])
     return (
         f"On `{restored.config.data.eval_split}` of {dataset.name}: {result.examples:,} images, "
         f"{others}, SHA-256 `{dataset.fingerprint}` of both splits.\n\n{table}"

@@ -34,7 +34,6 @@ from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.prediction import is_classification, predict_split
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import write_atomic
-from mnist_flax.workdir.trained_on import tell_trained_on
 
 PREDICTIONS = "predictions.npz"
 Other = tuple[Path, Restored, Split]
@@ -78,9 +77,9 @@ def write_report(
     samples, samples_text = pictures.samples(restored, dataset.train, by_class=classes is not None)
     described = about(workdir, restored, dataset, history, recipe)
     described["notes"] += [
-        f"{other.workdir}: {tell_trained_on(other.trained_on, dataset.eval.images)}"
+        f"{other.workdir}: {line}"
         for other in (classes.compared if classes else ())
-        if other.trained_on
+        for line in other.known.told()
     ]
     page = render(
         **described,

@@ -15,7 +15,7 @@ from mnist_flax.report.repeat import Recipe, repeat_command
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.environment import changes, environment
 from mnist_flax.workdir.files import read_config
-from mnist_flax.workdir.trained_on import count_trained_on, tell_trained_on
+from mnist_flax.workdir.known_images import count_known
 
 
 def about(
@@ -56,8 +56,7 @@ def _notes(workdir: Path, restored: Restored, dataset: Dataset, history: History
             f"The run's own data are others, {restored.trained_on['source']}. It is judged here "
             f"on {dataset.source}, {restored.config.data.eval_split!r}."
         )
-    if taught := count_trained_on(workdir, dataset.eval.images):
-        yield tell_trained_on(taught, dataset.eval.images)
+    yield from count_known(workdir, dataset.eval.images, chosen=restored.chosen).told()
 
 
 def _command(

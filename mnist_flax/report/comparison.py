@@ -10,21 +10,21 @@ from mnist_flax.errors import UsageError, UserError
 from mnist_flax.report.scores import McNemar, mcnemar
 from mnist_flax.use.prediction import is_classification, predict
 from mnist_flax.use.restore import Restored
-from mnist_flax.workdir.trained_on import count_trained_on
+from mnist_flax.workdir.known_images import Known, count_known
 
 
 @dataclass(frozen=True)
 class Compared:
     """Another run, and how it differs from this one; in `test`, this run is the first.
 
-    `trained_on` says how many of the images it was trained on.
+    `known` says how many of the images it was trained on, or chosen on.
     """
 
     workdir: Path
     step: int
     accuracy: float
     test: McNemar
-    trained_on: int
+    known: Known
 
 
 def compare(
@@ -57,7 +57,7 @@ def compare(
         step=int(other.state.step),
         accuracy=float(other_right.mean()),
         test=mcnemar(right, other_right),
-        trained_on=count_trained_on(workdir, split.images),
+        known=count_known(workdir, split.images, chosen=other.chosen),
     )
 
 

@@ -45,7 +45,7 @@ def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[
         )
         made.append(drawn(place, figure, alt))
 
-    rows = {"train": history.train, "eval": history.eval}
+    rows = {"train": history.train, history.evaluated_on: history.eval}
     for name, metric in task.metrics.items():
         lines = {
             split: points(of_split, name)

@@ -22,7 +22,7 @@ class History:
 
     Attributes:
       train: rows, in the order of their steps; whole however often the run was resumed.
-      eval: likewise.
+      eval: likewise, of the evaluations, whichever split they were made on.
       events: the other rows, those of figures left out.
       left_out: how many those are.
       resumes: the steps at which the run went on.
@@ -36,14 +36,19 @@ class History:
     resumes: list[int]
     warnings: list[Row]
 
+    @property
+    def evaluated_on(self) -> str:
+        """The split of the evaluations, 'eval' or 'select': one in all rows of a run."""
+        return self.eval[0]["split"] if self.eval else "eval"
+
 
 def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> History:
     """Sorts the rows of metrics.jsonl.
 
     Args:
       workdir: of the run.
-      columns: what each row of 'train' and of 'eval' must hold, numbers; rates aside of which an
-        event says that rows have none.
+      columns: what each row of 'train', 'eval' and 'select' must hold, numbers; rates aside of
+        which an event says that rows have none.
 
     Raises:
       UserError: a row is damaged.
@@ -58,7 +63,10 @@ def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> Hi
     columns = {split: [n for n in names if n not in absent] for split, names in columns.items()}
     return History(
         train=_of_split(rows, "train", columns, workdir),
-        eval=_of_split(rows, "eval", columns, workdir),
+        eval=[
+            *_of_split(rows, "eval", columns, workdir),
+            *_of_split(rows, "select", columns, workdir),
+        ],
         events=events,
         left_out=len(told) - len(events),
         resumes=[row["step"] for row in events if row["event"] == "resumed"],

@@ -49,15 +49,17 @@ def values(task: Task, means: Mapping[str, float]) -> list[Value]:
 
 
 def columns(restored: Restored, evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
-    """Returns what each row of 'train' and of 'eval' holds for the curves.
+    """Returns what each row of 'train', 'eval' and 'select' holds for the curves.
 
     A metric may be summed in training alone or in evaluations alone.
     """
     task = restored.task
+    evaluated = tuple(name for name in task.metrics if name in evaluation.means)
     in_training = [name for name in task.metrics if name in restored.state.window]
     return {
         "train": (*in_training, *task.rates, "steps_per_second"),
-        "eval": tuple(name for name in task.metrics if name in evaluation.means),
+        "eval": evaluated,
+        "select": evaluated,
     }
 
 

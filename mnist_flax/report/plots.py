@@ -66,7 +66,7 @@ def curves(
     """Draws values over steps, a line each; vertical lines where the run was resumed.
 
     Args:
-      lines: {'train': (steps, values), …}; 'eval' is drawn with a dot for each evaluation.
+      lines: {'train': (steps, values), …}; others than 'train' get a dot for each evaluation.
       ylabel: what the values are, with their unit.
       resumes: steps.
       yscale: 'linear', 'log', or 'accuracy', which is the logarithm of the share that is wrong.
@@ -74,8 +74,8 @@ def curves(
     figure = Figure(figsize=(5.6, 3.1))
     axes = figure.add_subplot()
     for name, (steps, values) in lines.items():
-        marker = "o" if name == "eval" or len(steps) == 1 else None
-        colour = "C1" if name == "eval" else "C0"
+        marker = "o" if name != "train" or len(steps) == 1 else None
+        colour = "C0" if name == "train" else "C1"
         axes.plot(steps, values, label=name, marker=marker, color=colour)
     for place, step in enumerate(sorted(set(resumes))):
         label = "resumed" if place == 0 else None

@@ -54,7 +54,7 @@ class EventFile:
           folder: is created; TensorBoard's --logdir.
           rows: of metrics.jsonl, cut to the step that the run stands at.
           hparams: {'optimizer.learning_rate': 0.001, …}.
-          metrics: of evaluations, which the table of runs shows beside them.
+          metrics: 'eval/loss', … which the table of runs shows beside them.
           report: is told of an older file that is damaged.
 
         Raises:
@@ -138,7 +138,7 @@ def _empty_or_remove(path: Path) -> None:
 
 
 def _split(row: Mapping[str, Any]) -> str:
-    """'train', 'eval' or 'epoch'; '' for a row of another kind."""
+    """'train', 'eval', 'select' or 'epoch'; '' for a row of another kind."""
     return row.get("split") or ("epoch" if row.get("event") == "epoch" else "")
 
 
@@ -156,7 +156,7 @@ def _scalars(row: Mapping[str, Any]) -> list[Any]:
 def _hparams(config: Mapping[str, Any], metrics: Iterable[str]) -> list[Any]:
     """Returns the summaries for TensorBoard's table of runs; fields that are None are left out."""
     plain = {key: str(value) if isinstance(value, list) else value for key, value in config.items()}
-    experiment, start, _end = summary.hparams(plain, {f"eval/{name}": None for name in metrics})
+    experiment, start, _end = summary.hparams(plain, dict.fromkeys(metrics))
     return [experiment, start]
 
 

@@ -36,7 +36,7 @@ class Writer:
         self.event_file: EventFile | None = None
 
     def row(self, step: int, split: str, **values: float) -> None:
-        """Writes a row of `split` 'train' or 'eval'."""
+        """Writes a row of `split` 'train', 'eval' or 'select'."""
         row = {"step": step, "split": split, **values, "dataset": self._dataset}
         self._append(row)
         self._console.row(row)
@@ -51,11 +51,11 @@ class Writer:
         row = {"step": step, "event": event, "message": message, **values}
         self._append(row | {"dataset": self._dataset})
 
-    def drawing(self, step: int) -> Callable[[Mapping[str, np.ndarray]], None] | None:
-        """Returns what shows pictures uint8 [H, W, 3] of this step; None where nothing does."""
+    def drawing(self, step: int, split: str) -> Callable[[Mapping[str, np.ndarray]], None] | None:
+        """Returns what shows pictures uint8 [H, W, 3] of a split's step; None if nothing does."""
         if self.event_file is None:
             return None
-        return functools.partial(self.event_file.images, step, "eval")
+        return functools.partial(self.event_file.images, step, split)
 
     def _append(self, row: dict[str, Any]) -> None:
         append_row(self._workdir, row)

@@ -26,7 +26,7 @@ class Plan:
       config: after overrides.
       dataset: what the data are; their images are reached through the two sources.
       source: of the training batches.
-      eval_source: of the evaluation's.
+      eval_source: of the batches that are evaluated during training.
       spec: what the task was told of the data.
       task: what is learnt.
       observers: of the task and of the config.
@@ -87,7 +87,7 @@ def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
         config=config,
         dataset=dataset,
         source=train_source(config, dataset),
-        eval_source=eval_source(dataset.eval, config.batch_size),
+        eval_source=eval_source(dataset.choosing, config.batch_size),
         spec=spec,
         task=task,
         observers=find_observers((*task.observers, *config.observers)),

@@ -133,7 +133,7 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
         raise _diverged(run, at, state)
     row = result.row()
     _observe(run, at, state, "evaluated", row, result.outputs)
-    run.writer.row(at.step, "eval", **row)
+    run.writer.row(at.step, plan.dataset.chooses, **row)
     _observe(run, at, state, "eval", row, result.outputs)
     at.evaluation = result.means
     if improves(plan.task, at.evaluation, at.best):
@@ -175,7 +175,7 @@ def _observe(
         outputs=outputs or {},
         last_batch=functools.partial(_last_batch, run, at, state),
         say=functools.partial(run.writer.event, at.step),
-        draw=run.writer.drawing(at.step),
+        draw=run.writer.drawing(at.step, plan.dataset.chooses),
     )
     for observer in plan.observers:
         observer(event, at.step, row, context)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mnist_flax.errors import UserError
 from mnist_flax.workdir.files import read_config
-from mnist_flax.workdir.rows import METRICS_FILE, read_rows
+from mnist_flax.workdir.rows import METRICS_FILE, is_evaluation, read_rows
 from mnist_flax.workdir.saves import holds_saves
 
 # Each is written after a save, or by a process that has found one.
@@ -57,5 +57,5 @@ def _tell_of_a_save(
     if every == 0:
         saved += [row["step"] for row in rows if row.get("event") == "epoch"]
     if evaluations_are_saved:
-        saved += [row["step"] for row in rows if row.get("split") == "eval"]
+        saved += [row["step"] for row in rows if is_evaluation(row)]
     return bool(saved) and max(row["step"] for row in rows) > min(saved)

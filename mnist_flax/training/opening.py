@@ -15,9 +15,9 @@ from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
+from mnist_flax.workdir.known_images import count_known, keep_known
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import read_rows
-from mnist_flax.workdir.trained_on import keep_trained_on
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def opened(
             return
         resume.open_run(config, workdir, writer, plan.dataset, saved)
         if saved is None:
-            keep_trained_on(workdir, plan.dataset.train.images, init_from and init_from[0])
+            _keep_known_images(plan, workdir, writer, init_from and init_from[0])
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
         if taken:
@@ -83,6 +83,25 @@ def opened(
         elif init_from:
             console.say(f"--init_from={init_from[0]} is left: the run goes on from its own save.")
         yield Opened(state, at, checkpoints, writer, finished=False)
+
+
+def _keep_known_images(plan: Plan, workdir: Path, writer: Writer, before: Path | None) -> None:
+    """Writes which images a run knows; says how many of those held out are trained on all the same.
+
+    Copies are such images: config.data.select_split is refused where it names the same ones.
+    """
+    dataset = plan.dataset
+    chosen_on = dataset.choosing.images if plan.task.best else None
+    keep_known(workdir, dataset.train.images, chosen_on, before)
+    if dataset.select is None:
+        return
+    known = count_known(workdir, dataset.select.images, chosen=False)
+    if known.trained_on:
+        message = (
+            f"{known.trained_on:,} of the {known.images:,} images of config.data.select_split "
+            "are trained on, too, by their digests: what they choose is chosen for what it knows."
+        )
+        writer.event(0, "known_images", message)
 
 
 def _finished(plan: Plan, workdir: Path, step: int) -> str:
@@ -99,7 +118,8 @@ def _event_file(plan: Plan, workdir: Path, writer: Writer, step: int) -> Iterato
 
     tell = functools.partial(writer.event, step, "damaged_event_file")
     rows, hparams = read_rows(workdir), flatten(plan.config)
-    event_file = EventFile(workdir / "tensorboard", rows, hparams, plan.task.metrics, tell)
+    metrics = [f"{plan.dataset.chooses}/{name}" for name in plan.task.metrics]
+    event_file = EventFile(workdir / "tensorboard", rows, hparams, metrics, tell)
     writer.event_file = event_file
     with contextlib.closing(event_file):
         yield

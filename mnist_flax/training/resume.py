@@ -208,6 +208,8 @@ def open_run(
         writer.event(step, "fallback" if dataset.name != config.data.name else "data", note)
     train, evaluation = len(dataset.train.labels), len(dataset.eval.labels)
     size = f"{train:,} images to train, {evaluation:,} to evaluate"
+    if dataset.select is not None:
+        size += f", {len(dataset.select.labels):,} to choose the best save"
     writer.event(step, "data", f"Data: {dataset.name}, {size}, from {dataset.source}.")
     if saved is None:
         again = " Nothing of the run before was saved: it starts again." if lost else ""

@@ -8,7 +8,7 @@ from typing import Any
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.task import Task
 from mnist_flax.errors import UserError
-from mnist_flax.workdir.rows import METRICS_FILE, read_rows
+from mnist_flax.workdir.rows import METRICS_FILE, is_evaluation, read_rows
 
 
 @dataclass
@@ -93,7 +93,7 @@ def evaluation_of(workdir: Path, step: int, task: Task) -> dict[str, float] | No
     The file knows better than the save: a save made by a signal in the middle of an evaluation is
     not written again when a later process completes that evaluation.
     """
-    rows = [r for r in read_rows(workdir) if r.get("split") == "eval" and r["step"] == step]
+    rows = [r for r in read_rows(workdir) if is_evaluation(r) and r["step"] == step]
     if not rows:
         return None
     numbers = {name: value for name, value in rows[-1].items() if type(value) in (int, float)}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import data
 from mnist_flax.config import flatten, overridden
-from mnist_flax.config.validation import missing_fields, validate
+from mnist_flax.config.validation import first_of, missing_fields, validate
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.data import place, preparation
@@ -40,6 +40,7 @@ class Restored:
       class_names: of these data.
       image_shape: (H, W, C) that it takes.
       own_data: whether no override names data, or splits other than the run's own.
+      chosen: whether an evaluation chose this save, as the best one.
     """
 
     config: ConfigDict
@@ -50,6 +51,7 @@ class Restored:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     own_data: bool = False
+    chosen: bool = False
 
     @property
     def model(self) -> nn.Module:
@@ -99,12 +101,15 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
             # A run that fell back to the sample is judged on the sample, without another search,
             # and cut as this command asks, not as the recipe did.
             config.data.update(name=trained_on["name"], train_split="train", eval_split="test")
+            config.data.select_split = ""
         if not _OTHER_DATA & overrides.keys():
             named, found = config.data.data_dir, trained_on.get("data_dir")
             if named is None or isinstance(named, str):  # else it is told below
                 config.data.data_dir = place.of_a_run(named, found)
         _refuse_other_splits(config, overrides)
         own, (config, _) = config.data, overridden(config, overrides)
+        if _OTHER_DATA & overrides.keys() and "data.select_split" not in overrides:
+            config.data.select_split = ""  # cut from the run's own; these choose nothing
         validate(config, others=(lambda c: data.check(c.data),))
         image_shape = tuple(trained_on["image_shape"])
         class_names = tuple(trained_on["class_names"])
@@ -115,10 +120,13 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         like = jax.eval_shape(lambda sums: create_state(task, sums, config.seed), sums)
         state = checkpoints.restore(step, like)
         path = checkpoints.path(step)
+        chosen = which == "best" or (which != "latest" and checkpoints.is_best_alone(step))
     finally:
         checkpoints.close()
     own_data = config.data == own and not _OTHER_DATA & overrides.keys()
-    return Restored(config, task, state, path, trained_on, class_names, image_shape, own_data)
+    return Restored(
+        config, task, state, path, trained_on, class_names, image_shape, own_data, chosen
+    )
 
 
 def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -137,9 +145,8 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
     except ValueError as error:  # a field's name with a dot in it
         raise UserError(f"{workdir}/config.json: {error}. Name another --workdir.") from error
     if lacking := missing_fields(config):
-        more = f" and {len(lacking) - 3} more fields" if len(lacking) > 3 else ""
         raise UserError(
-            f"--workdir={workdir}: its config.json lacks {', '.join(lacking[:3])}{more}; another "
+            f"--workdir={workdir}: its config.json lacks {first_of(lacking)}; another "
             "version of this package wrote it, and its checkpoints do not fit. Train afresh."
         )
     _refuse_modules_inside(workdir, config)
@@ -168,7 +175,7 @@ def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> No
     """Raises UsageError for splits cut from data that the run has mixed: they would hold others."""
     if config.data.resplit is None or _OTHER_DATA & overrides.keys():
         return
-    for field in ("train_split", "eval_split"):
+    for field in ("train_split", "eval_split", "select_split"):
         asked = overrides.get(f"data.{field}", config.data[field])
         if asked != config.data[field]:
             raise UsageError(

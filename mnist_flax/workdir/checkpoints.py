@@ -206,6 +206,10 @@ class Checkpoints:
         """Returns the folder of a save."""
         return self._holder(step).path(step)
 
+    def is_best_alone(self, step: int) -> bool:
+        """Says whether a step is saved as the best, and not among the latest."""
+        return step not in self._latest.steps() and step in self._best.steps()
+
     def _holder(self, step: int) -> Saves:
         """Returns the folder's saves that a step is read from."""
         return self._best if step in self._best.steps() else self._latest

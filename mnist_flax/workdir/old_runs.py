@@ -18,10 +18,8 @@ _FIELDS: dict[str, Any] = {
     "observers": [],
     "tensorboard": False,
 }
-_LATER = {
-    "resize": None,
-    "transpose": None,
-}  # of config.data: as it was before there were these fields
+# Of config.data: as it was before there were these fields.
+_LATER = {"resize": None, "select_split": "", "transpose": None}
 _SUMS = {"loss": "loss_sum", "accuracy": "correct", "count": "count"}  # today's name: theirs
 SUMS = {
     "loss": jax.ShapeDtypeStruct((), "float32"),
@@ -49,9 +47,7 @@ class _State(flax.struct.PyTreeNode):
 
 def today_config(content: dict[str, Any]) -> dict[str, Any]:
     """Returns what a config.json holds, with the fields that its version did not have."""
-    config = content["config"]
-    if isinstance(config.get("data"), dict):
-        config = config | {"data": {**_LATER, **config["data"]}}
+    config = _with_later(content["config"])
     if "mnist_flax" not in content.get("environment", {}):
         config = {**_FIELDS, **config}
     return content | {"config": config}
@@ -59,6 +55,7 @@ def today_config(content: dict[str, Any]) -> dict[str, Any]:
 
 def today_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Returns a save's metadata in today's form."""
+    metadata = metadata | {"config": _with_later(metadata["config"])}
     if "accuracy" not in metadata:
         return metadata
     accuracy = metadata["accuracy"]
@@ -67,6 +64,12 @@ def today_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
         "environment": {"mnist_flax": VERSION, **metadata["environment"]},
         "evaluation": None if accuracy is None else {"accuracy": accuracy},
     }
+
+
+def _with_later(config: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(config.get("data"), dict):
+        return config
+    return config | {"data": {**_LATER, **config["data"]}}
 
 
 def is_old(leaves: Mapping[str, str]) -> bool:

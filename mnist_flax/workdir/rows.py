@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}, line {number}: has no step. Mend the line.")
         rows.append(row)
     return rows
+
+
+def is_evaluation(row: Mapping[str, Any]) -> bool:
+    """Says whether a row is of an evaluation: of those that may choose the best save."""
+    return row.get("split") in ("eval", "select")
 
 
 def truncate_rows(workdir: Path, step: int) -> int:

@@ -18,9 +18,10 @@ from properties import assert_told, idx_bytes
 from tiny import TinyNet
 
 from mnist_flax.data import folder, idx
-from mnist_flax.data.dataset import Raw, Split, make_dataset, resolve_split
+from mnist_flax.data.dataset import Raw, Split, make_dataset
 from mnist_flax.data.pictures import read_picture, read_pictures
 from mnist_flax.data.preparation import AS_IS, DIGIT
+from mnist_flax.data.splits import resolve_split
 from mnist_flax.data.tfds_source import read_prepared
 from mnist_flax.errors import UserError
 from mnist_flax.training.standing import evaluation_of

@@ -40,6 +40,7 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
     "data.name": ("", " is empty: known are mnist, fashion_mnist, kmnist, mnist_sample."),
     "data.data_dir": ("", " is empty: give a directory or leave the field out."),
     "data.train_split": ("train[", "='train[': 'train[' is not a split's name with an optional"),
+    "data.select_split": ("[:5]", "='[:5]': '[:5]' is not a split's name with an optional"),
     "data.eval_split": ("[:5]", "='[:5]': '[:5]' is not a split's name with an optional"),
     "data.resplit": (-1, "=-1: a seed, from 0 to 2**32 - 1."),
     "data.resize": (0, "=0: a side in pixels, from 1 to 1,024."),

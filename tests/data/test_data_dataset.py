@@ -8,9 +8,8 @@ from mnist_flax.data.dataset import (
     Split,
     fingerprint,
     make_dataset,
-    parse_split,
-    resolve_split,
 )
+from mnist_flax.data.splits import parse_split, resolve_split
 from mnist_flax.errors import UsageError, UserError
 
 
@@ -126,6 +125,40 @@ def test_overlapping_splits_are_pointed_out():
         "train and eval share 3 images: the accuracy will look too good.",
     )
     assert make_dataset("x", raw(), "train[:5]", "train[5:]+test").notes == ()
+
+
+def test_what_chooses_is_a_split_of_its_own():
+    without = make_dataset("x", raw(), "train[:6]", "test")
+    dataset = make_dataset("x", raw(), "train[:6]", "test", select_split="train[6:8]+train[9:]")
+    assert (without.chooses, dataset.chooses) == ("eval", "select")
+    assert without.choosing is without.eval
+    assert numbers_of(dataset.choosing) == [6, 7, 9]
+    assert dataset.select.labels.tolist() == [0, 1, 0]
+    assert numbers_of(dataset.eval) == [100, 101, 102, 103]
+    assert dataset.fingerprint != without.fingerprint
+    assert dataset.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("train", "select", "shared"),
+    [("train", "train[8:]", 2), ("train[:5]+test", "train[4:6]+test[3:]", 2), ("train", "all", 10)],
+)
+def test_what_chooses_is_not_trained_on(train, select, shared):
+    with pytest.raises(UsageError) as error:
+        make_dataset("x", raw(), train, "test", select_split=select)
+    assert f"config.data.select_split={select!r}: {shared} of its images" in str(error.value)
+    assert f"config.data.train_split={train!r}" in str(error.value)
+
+
+def test_what_chooses_and_judges_is_pointed_out():
+    dataset = make_dataset("x", raw(), "train[:5]", "test", select_split="train[5:]+test[:3]")
+    assert dataset.notes == ("eval and select share 3 images: those judge what they chose.",)
+    # Mixed with train, part of the images to evaluate is trained on.
+    with pytest.raises(UsageError, match=r"3 of its images .*eval_split='test', too \(.*resplit"):
+        make_dataset("x", raw(), "train[:5]", "test", 0, select_split="train[5:]+test[:3]")
+    mixed = make_dataset("x", raw(), "train[:5]", "test", 0, select_split="train[5:]")
+    assert numbers_of(mixed.select) == [5, 6, 7, 8, 9]
+    assert not set(numbers_of(mixed.train)) & {5, 6, 7, 8, 9}
 
 
 def test_a_whole_split_is_not_copied():

@@ -19,6 +19,7 @@ def config(**changes):
         "data_dir": None,
         "train_split": "train",
         "eval_split": "test",
+        "select_split": "",
         "resplit": None,
         "transpose": None,
         "resize": None,
@@ -253,8 +254,9 @@ def _faults(wrong):
 
 def test_all_wrong_fields_at_once():
     wrong = config(name="", data_dir="", train_split="train[", eval_split="1:2", fallback="sample")
+    wrong.select_split = "train[:9"
     faults = _faults(wrong)
-    fields = ["train_split", "eval_split", "fallback", "name", "data_dir"]
+    fields = ["train_split", "eval_split", "select_split", "fallback", "name", "data_dir"]
     assert [fault.split("=")[0].split(" ")[0] for fault in faults] == [
         f"config.data.{field}" for field in fields
     ]

@@ -168,6 +168,7 @@ def test_load_prepares_reads_and_hands_on_the_note(server, tmp_path, monkeypatch
     monkeypatch.setattr(tfds_source, "known_remotes", lambda name: server.remotes)
     fields = {"name": "mnist", "data_dir": str(tmp_path / "root"), "fallback": "mnist_sample"}
     fields |= {"train_split": "train[5:]", "eval_split": "test", "resplit": None}
+    fields |= {"select_split": ""}
     config = SimpleNamespace(**fields, transpose=None, resize=None)
     for lines in ([], []):  # the second time from disk
         dataset = data.load(config, lines.append)

@@ -26,7 +26,13 @@ STEMS = {split: dict(zip(("x", "y"), stems, strict=True)) for split, stems in id
 
 
 def load(directory, **changes):
-    fields = {"name": "mine", "train_split": "train", "eval_split": "test", "fallback": "none"}
+    fields = {
+        "name": "mine",
+        "train_split": "train",
+        "eval_split": "test",
+        "select_split": "",
+        "fallback": "none",
+    }
     fields |= {"data_dir": str(directory), "resplit": None, "transpose": None, "resize": None}
     return data.load(SimpleNamespace(**(fields | changes)), str)
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import assert_told
 
-from mnist_flax.data.dataset import parse_split, resolve_split
+from mnist_flax.data.splits import parse_split, resolve_split
 from mnist_flax.errors import UsageError
 
 FIELD = "config.data.train_split"

@@ -16,15 +16,17 @@ from mnist_flax.errors import UserError
 from mnist_flax.export import export_network
 from mnist_flax.report import write_report
 from mnist_flax.use.restore import load_data
-from mnist_flax.workdir.trained_on import (
+from mnist_flax.workdir.known_images import (
+    CHOSEN_ON_FILE,
     TRAINED_ON_FILE,
-    count_trained_on,
-    keep_trained_on,
-    tell_trained_on,
+    Known,
+    count_known,
+    keep_known,
 )
 
 Launch = Callable[..., CompletedProcess[str]]
 TOLD = "9 of these 9 images were trained on"
+CHOSE = "37 of these 37 images chose this save as the best"
 
 
 def images(*seeds: int) -> np.ndarray:
@@ -33,30 +35,41 @@ def images(*seeds: int) -> np.ndarray:
 
 
 def test_images_are_counted_by_what_they_show(tmp_path: Path) -> None:
-    keep_trained_on(tmp_path, images(1, 2, 3))
-    assert count_trained_on(tmp_path, images(3, 4, 3, 1)) == 3  # each of them was taught
-    assert count_trained_on(tmp_path, images(4, 5)) == 0
-    assert tell_trained_on(0, images(4, 5)) == ""
+    keep_known(tmp_path, images(1, 2, 3), images(4, 6))
+    shown = images(3, 4, 3, 1)
+    assert count_known(tmp_path, shown, chosen=False) == (3, 0, 4)  # each of them was taught
+    assert count_known(tmp_path, shown, chosen=True) == (3, 1, 4)
+    assert count_known(tmp_path, images(7, 5), chosen=True) == (0, 0, 2)
+
+
+def test_what_is_said_of_them() -> None:
+    assert Known(0, 0, 2).told() == []
+    assert Known(0, 0, 2).row() == {}
+    taught, chose = Known(1_000, 2, 3_000).told()
+    assert taught.startswith("1,000 of these 3,000 images were trained on")
+    assert chose.startswith("2 of these 3,000 images chose this save as the best")
+    assert Known(1, 2, 3).row() == {"examples_trained_on": 1, "examples_chosen_on": 2}
 
 
 def test_of_a_run_that_kept_no_digests_nothing_is_said(tmp_path: Path) -> None:
-    assert count_trained_on(tmp_path, images(1)) == 0
+    assert count_known(tmp_path, images(1), chosen=True) == (0, 0, 1)
 
 
+@pytest.mark.parametrize("name", [TRAINED_ON_FILE, CHOSEN_ON_FILE])
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
-def test_a_damaged_file_is_told_in_a_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / TRAINED_ON_FILE).write_bytes(content)
-    with pytest.raises(UserError, match=r"trained_on\.npy: cannot be read .*remove it") as error:
-        count_trained_on(tmp_path, images(1))
+def test_a_damaged_file_is_told_in_a_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: cannot be read .*remove it") as error:
+        count_known(tmp_path, images(1), chosen=True)
     assert "\n" not in str(error.value)
 
 
 def test_what_a_run_is_fine_tuned_from_counts_too(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-    keep_trained_on(tmp_path / "old", images(1, 2))
-    keep_trained_on(tmp_path / "new", images(3), before=tmp_path / "old")
-    assert count_trained_on(tmp_path / "new", images(1, 2, 3, 4)) == 3
+    keep_known(tmp_path / "old", images(1, 2), None)
+    keep_known(tmp_path / "new", images(3), None, before=tmp_path / "old")
+    assert count_known(tmp_path / "new", images(1, 2, 3, 4), chosen=True) == (3, 0, 4)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +99,7 @@ def test_an_evaluation_on_other_data_counts_them(
 
 def test_a_run_that_is_compared_with_is_no_exception(trained: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(trained, tmp_path / "run")
-    keep_trained_on(workdir, images(1))  # as if this one were taught other images
+    keep_known(workdir, images(1), None)  # as if this one were taught other images
     restored = restore(workdir, "latest", {"data.eval_split": "train[:9]"})
     dataset = load_data(restored, print)
     others = [(trained, restore(trained, "latest", {}), dataset.eval)]
@@ -97,11 +110,28 @@ def test_a_run_that_is_compared_with_is_no_exception(trained: Path, tmp_path: Pa
 
 def test_the_report_and_the_card_count_them(trained: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(trained, tmp_path / "run")
-    for split, told in (("train[:9]", True), ("test[:9]", False)):
-        restored = restore(workdir, "latest", {"data.eval_split": split})
+    chose = CHOSE.replace("37", "9")
+    for split, which, told in (
+        ("train[:9]", "latest", [TOLD]),
+        ("test[:9]", "latest", []),
+        ("test[:9]", "best", [chose]),
+    ):
+        restored = restore(workdir, which, {"data.eval_split": split})
         dataset = load_data(restored, print)
         page = write_report(workdir, restored, dataset).read_text()
         export_network(workdir, restored, dataset, ["stablehlo"], print)
         card = (workdir / "export/MODEL_CARD.md").read_text()
-        assert (TOLD in page) is told
-        assert (TOLD in card) is told
+        assert [line for line in (TOLD, chose) if line in page] == told
+        assert [line for line in (TOLD, chose) if line in card] == told
+
+
+@pytest.mark.parametrize("which", ["best", "latest"])
+def test_the_best_save_is_not_judged_unsaid_on_what_chose_it(
+    trained: Path, launch: Launch, which: str
+) -> None:
+    flags = (f"--workdir={trained}", f"--checkpoint={which}")
+    done = launch(f"--config={TESTS / 'tiny.py'}", *flags, "--mode=eval")
+    assert done.returncode == 0, done.stderr
+    chosen = which == "best"
+    assert json.loads(done.stdout).get("examples_chosen_on") == (37 if chosen else None)
+    assert (CHOSE in done.stderr) is chosen

@@ -1,0 +1,126 @@
+"""Which images a run knows, by digest: nobody is judged unsaid on what he was taught or chosen by.
+
+trained_on.npy is of the images that a run is trained on, chosen_on.npy of those that choose its
+best save: uint64 [N] each, sorted, 8 bytes an image.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mnist_flax.errors import UserError
+from mnist_flax.workdir.files import reason, write_atomic
+
+TRAINED_ON_FILE = "trained_on.npy"
+CHOSEN_ON_FILE = "chosen_on.npy"
+
+
+class Known(NamedTuple):
+    """How many of some images a run knows.
+
+    Attributes:
+      trained_on: by having been trained on them.
+      chosen_on: by having been chosen, as the best save, for how it does on them.
+      images: how many they are.
+    """
+
+    trained_on: int
+    chosen_on: int
+    images: int
+
+    def told(self) -> list[str]:
+        """Returns what is said of it, a line each; nothing where they are new to the run."""
+        better = "by their digests: the figures look better than the network is."
+        said = []
+        if self.trained_on:
+            said.append(
+                f"{self.trained_on:,} of these {self.images:,} images were trained on, {better}"
+            )
+        if self.chosen_on:
+            said.append(
+                f"{self.chosen_on:,} of these {self.images:,} images chose this save as the best, "
+                f"{better} --checkpoint=latest was not chosen; config.data.select_split holds "
+                "images out to choose."
+            )
+        return said
+
+    def row(self) -> dict[str, int]:
+        """Returns what a line of JSON says of it."""
+        counted = {
+            "examples_trained_on": self.trained_on,
+            "examples_chosen_on": self.chosen_on,
+        }
+        return {name: count for name, count in counted.items() if count}
+
+
+def keep_known(
+    workdir: Path, trained_on: np.ndarray, chosen_on: np.ndarray | None, before: Path | None = None
+) -> None:
+    """Writes the digests of the images of a run.
+
+    Args:
+      workdir: of the run, at its start.
+      trained_on: uint8 [N, H, W, C], as they are, before any augmentation.
+      chosen_on: likewise, what chooses the best save; None where nothing does.
+      before: the workdir of a run whose parameters it starts from: what that one was trained on
+        counts, too.
+
+    Raises:
+      UserError: a file cannot be written, or that of `before` cannot be read.
+    """
+    found = _digests(trained_on)
+    if before is not None and (known := _read(before / TRAINED_ON_FILE)) is not None:
+        found = np.concatenate([found, known])
+    _write(workdir / TRAINED_ON_FILE, found)
+    if chosen_on is not None:
+        _write(workdir / CHOSEN_ON_FILE, _digests(chosen_on))
+
+
+def count_known(workdir: Path, images: np.ndarray, *, chosen: bool) -> Known:
+    """Counts those of some images that a run knows: none of a run that kept no digests, an older.
+
+    Args:
+      workdir: of the run.
+      images: uint8 [N, H, W, C].
+      chosen: whether the save that is judged was chosen as the best.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    digests = _digests(images)
+
+    def count(name: str) -> int:
+        known = _read(workdir / name)
+        return 0 if known is None else int(np.isin(digests, known).sum())
+
+    return Known(count(TRAINED_ON_FILE), count(CHOSEN_ON_FILE) if chosen else 0, len(images))
+
+
+def _digests(images: np.ndarray) -> np.ndarray:
+    rows = np.ascontiguousarray(images).reshape(len(images), -1)
+    made = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows)
+    return np.frombuffer(made, "<u8")
+
+
+def _write(path: Path, digests: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.save(content, np.unique(digests))
+    write_atomic(path, content.getvalue())
+
+
+def _read(path: Path) -> np.ndarray | None:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if found.dtype != np.uint64 or found.ndim != 1:
+            raise ValueError(f"{found.dtype} {list(found.shape)}, no list of digests")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({reason(error)}). Put it back, or remove it: nothing is then "
+            "said of images that the run knows."
+        ) from error
+    return np.asarray(found)
