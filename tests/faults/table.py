@@ -91,7 +91,7 @@ def _disk() -> list[Fault]:
     full = functools.partial(Fault, status=1, resumes="Resumed at step|Started in")
     return [
         full("disk full: in a checkpoint", during="full@os.mkdir:latest/20.", says="latest/20"),
-        full("disk full: in the best one", during="full@os.mkdir:best/32.", says="best/32"),
+        full("disk full: in the best one", during="full@os.mkdir:best/16.", says="best/16"),
         full("disk full: before a row", during=f"full@{row}", says=METRICS_FILE),
         full("disk full: in the middle of a row", during=f"short@{row}", says=METRICS_FILE),
         full("disk full: in config.json", during="full@open:config.json.tmp", says="config.json"),
