@@ -92,7 +92,7 @@ def soak(launch: list[str], arguments: argparse.Namespace, folder: Path) -> Told
     print(f"\n{arguments.steps:,} steps in one process, {len(samples)} samples.")
     rows = [(name, *(f"{value:,g}" for value in values)) for name, values in grown.items()]
     machine.print_table(("quantity", "second quarter", "most", "last quarter"), rows)
-    cycles = kill_and_resume(launch, killed, arguments.cycles, seconds)
+    cycles = kill_and_resume(launch, killed, arguments, seconds)
     differences = compare(killed, whole, arguments.steps)
     show_cycles(cycles, differences)
     faults = [
@@ -200,15 +200,24 @@ def growth(samples: list[Sample]) -> dict[str, list[float]]:
     }
 
 
-def kill_and_resume(launch: list[str], workdir: Path, cycles: int, seconds: float) -> Told:
-    """Kills a run so often, or until it is done; then lets it finish."""
+def kill_and_resume(
+    launch: list[str], workdir: Path, arguments: argparse.Namespace, seconds: float
+) -> Told:
+    """Kills a run so often, or until it is done; then lets it finish.
+
+    A run that is ahead of its kills is killed earlier, as far as that helps, so that it is not done
+    before them: `seconds`, to the first save, may have been those of a busier machine.
+    """
     told: Told = {"kills": 0, "wrong_resumes": 0, "step": [], "leftover_kib": []}
+    latest = window = 1.3 * seconds
     while True:
-        last, before = told["kills"] == cycles, newest(workdir)
+        last, before = told["kills"] == arguments.cycles, newest(workdir)
+        ahead = before / arguments.steps > told["kills"] / arguments.cycles
+        window = window * 0.9 if ahead else min(latest, window * 1.1)
         with tempfile.TemporaryFile("w+") as console:
             process = start(launch, workdir, console)
             try:
-                process.wait(None if last else random.uniform(0, 1.3 * seconds))
+                process.wait(None if last else random.uniform(0, window))
                 refuse_failure(process, console)
             except subprocess.TimeoutExpired:
                 process.kill()
