@@ -144,6 +144,56 @@ def test_transposed_convolution_agrees_with_autodiff(padding):
     check(layer.apply, variables_of(layer, x), x)
 
 
+# image [H,W,I], kernel [h,w,I/G,O], then what lax.conv_general_dilated takes.
+WITH_GAPS = {
+    "4x4/2 to one channel": ((5, 4, 6), (4, 4, 6, 1), {"padding": ((2, 2), (1, 2))}),
+    "5x5/2": ((4, 5, 3), (5, 5, 3, 4), {"padding": ((3, 2), (2, 3))}),
+    "gaps of two sizes": (
+        (4, 5, 3),
+        (3, 2, 3, 4),
+        {"padding": ((2, 2), (1, 2)), "lhs_dilation": (3, 2)},
+    ),
+    "on one axis alone": (
+        (4, 5, 3),
+        (3, 3, 3, 4),
+        {"padding": ((2, 2), (1, 2)), "lhs_dilation": (1, 2)},
+    ),
+    "and a stride": (
+        (6, 5, 3),
+        (3, 4, 3, 4),
+        {"window_strides": (3, 2), "padding": ((2, 2), (1, 2))},
+    ),
+    "and a dilated kernel": (
+        (5, 4, 3),
+        (2, 3, 3, 4),
+        {"rhs_dilation": (2, 3), "padding": ((2, 2), (1, 2))},
+    ),
+    "all three": (
+        (6, 5, 3),
+        (2, 3, 3, 4),
+        {"rhs_dilation": (2, 3), "window_strides": (2, 3), "padding": ((4, 1), (2, 5))},
+    ),
+    "groups": ((4, 5, 6), (3, 3, 3, 4), {"padding": ((0, 0), (0, 0)), "feature_group_count": 2}),
+    "negative padding": ((5, 6, 3), (3, 3, 3, 4), {"padding": ((-1, 2), (0, -2))}),
+}
+
+
+@pytest.mark.parametrize("name", WITH_GAPS)
+def test_convolution_of_an_image_with_gaps_agrees_with_autodiff(name):
+    image, kernel, settings = WITH_GAPS[name]
+    settings = {"window_strides": (1, 1), "lhs_dilation": (2, 2), **settings}
+    x, w = normal(0, 4, *image), normal(1, *kernel)
+    check(functools.partial(lax.conv_general_dilated, dimension_numbers=NHWC, **settings), x, w)
+
+
+def test_gaps_are_stepped_over_and_not_summed():
+    x, w = normal(0, 20, 5, 4, 2), normal(1, 3, 3, 2, 4)
+    fn = cpu.rewrite(lambda w: lax.conv_transpose(x, w, (2, 2), "SAME", dimension_numbers=NHWC))
+    found = convolutions_of(jax.grad(lambda w: jnp.sin(fn(w)).sum()), w)[1:-1]
+    assert [eqn.params["rhs_dilation"] for eqn in found] == [(2, 2)] * 3  # blocks of 8 images
+    assert {eqn.params["lhs_dilation"] for eqn in found} == {(1, 1)}
+
+
 def test_half_precision_convolution_agrees_with_autodiff():
     layer = nn.Conv(8, (3, 3), strides=2, dtype=jnp.bfloat16)
     x = normal(0, 4, 7, 6, 3)
