@@ -115,11 +115,13 @@ def make_dataset(
 
 def _refuse_shared(shared: int, select_split: str, field: str, expression: str) -> None:
     if shared:
-        mixed = "" if field == "train_split" else " (config.data.resplit mixes it with train)"
+        what, apart = "What chooses must not be trained on", "'train[:55000]' and 'train[55000:]'"
+        if field == "eval_split":
+            what = "config.data.resplit mixes these with what is trained on, which must not choose"
+            apart = "'test[:5000]' and 'test[5000:]'"
         raise UsageError(
             f"config.data.select_split={select_split!r}: {shared:,} of its images are those of "
-            f"config.data.{field}={expression!r}, too{mixed}. What chooses must not be trained on: "
-            "cut the two apart, as 'train[:55000]' and 'train[55000:]' of 60,000."
+            f"config.data.{field}={expression!r}, too. {what}: cut the two apart, say {apart}."
         )
 
 

@@ -120,7 +120,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         like = jax.eval_shape(lambda sums: create_state(task, sums, config.seed), sums)
         state = checkpoints.restore(step, like)
         path = checkpoints.path(step)
-        chosen = which == "best" or (which != "latest" and checkpoints.is_best_alone(step))
+        chosen = which != "latest" and path.parent.name == "best"
     finally:
         checkpoints.close()
     own_data = config.data == own and not _OTHER_DATA & overrides.keys()

@@ -57,6 +57,7 @@ class Checkpoints:
         self._keep = keep
         self._read_only = read_only
         self._passed_over: list[Path] = []
+        self._order = self._best, self._latest
 
     def close(self) -> None:
         """Releases Orbax's threads."""
@@ -71,11 +72,14 @@ class Checkpoints:
     def find(self, which: str) -> int:
         """Returns the step that 'latest', 'best' or a number names.
 
+        Of two copies of it, the one among the latest is read for 'latest', else the best one.
+
         Raises:
           UsageError: there is no such save; the message lists those there are.
         """
         steps, best = self.steps(), self._best.steps()
         if which == "latest" and steps:
+            self._order = self._latest, self._best
             return steps[-1]
         if which == "best" and best:
             return best[-1]
@@ -206,13 +210,10 @@ class Checkpoints:
         """Returns the folder of a save."""
         return self._holder(step).path(step)
 
-    def is_best_alone(self, step: int) -> bool:
-        """Says whether a step is saved as the best, and not among the latest."""
-        return step not in self._latest.steps() and step in self._best.steps()
-
     def _holder(self, step: int) -> Saves:
         """Returns the folder's saves that a step is read from."""
-        return self._best if step in self._best.steps() else self._latest
+        first, second = self._order
+        return first if step in first.steps() else second
 
     def pass_over(self, path: Path) -> None:
         """Treats a save as if it were not there, until `set_aside` moves it."""

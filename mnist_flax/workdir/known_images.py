@@ -33,17 +33,18 @@ class Known(NamedTuple):
 
     def told(self) -> list[str]:
         """Returns what is said of it, a line each; nothing where they are new to the run."""
-        better = "by their digests: the figures look better than the network is."
         said = []
         if self.trained_on:
             said.append(
-                f"{self.trained_on:,} of these {self.images:,} images were trained on, {better}"
+                f"{self.trained_on:,} of these {self.images:,} images were trained on: the figures "
+                "look better than the network is."
             )
         if self.chosen_on:
             said.append(
-                f"{self.chosen_on:,} of these {self.images:,} images chose this save as the best, "
-                f"{better} --checkpoint=latest was not chosen; config.data.select_split holds "
-                "images out to choose."
+                f"{self.chosen_on:,} of these {self.images:,} images were used to choose this save "
+                "as the best: the figures may look better than the network is. Judge it on others "
+                "(config.data.select_split holds some out to choose), or judge "
+                "--checkpoint=latest, which was not chosen."
             )
         return said
 

@@ -154,7 +154,9 @@ def test_what_chooses_and_judges_is_pointed_out():
     dataset = make_dataset("x", raw(), "train[:5]", "test", select_split="train[5:]+test[:3]")
     assert dataset.notes == ("eval and select share 3 images: those judge what they chose.",)
     # Mixed with train, part of the images to evaluate is trained on.
-    with pytest.raises(UsageError, match=r"3 of its images .*eval_split='test', too \(.*resplit"):
+    with pytest.raises(
+        UsageError, match=r"3 of its images .*eval_split='test', too\. .*resplit mixes"
+    ):
         make_dataset("x", raw(), "train[:5]", "test", 0, select_split="train[5:]+test[:3]")
     mixed = make_dataset("x", raw(), "train[:5]", "test", 0, select_split="train[5:]")
     assert numbers_of(mixed.select) == [5, 6, 7, 8, 9]

@@ -35,7 +35,7 @@ def test_the_parameters_are_the_other_runs(tiny_config, tmp_path, source):
     assert int(state.step) == 1  # not 17
     told = events(tmp_path, "init_from")[0]["message"]
     # A kernel and a bias of conv and logits, scale and bias of norm, and its mean and variance.
-    assert told == f"Arrays taken from {source[0]}/checkpoints/best/16: 8."
+    assert told == f"Arrays taken from {source[0]}/checkpoints/latest/16: 8."
 
 
 def test_running_statistics_are_taken_too(tiny_config, tmp_path, source):
@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_new_and_named(tiny_config, tmp_path, source):
         state.params["conv"]["kernel"], source[1].params["conv"]["kernel"]
     )
     told = events(tmp_path, "init_from")[0]["message"]
-    assert "checkpoints/best/16: 6. New, or left behind: " in told
+    assert "checkpoints/latest/16: 6. New, or left behind: " in told
     assert "params.head.kernel is float32[36, 10], there nothing" in told
     assert "params.logits.bias is nothing, there float32[10]" in told
 
@@ -62,7 +62,7 @@ def test_another_shape_does_not_fit(tiny_config, tmp_path, source):
     tiny_config.model = ConfigDict({"name": "tiny:TinyNet", "features": 5})
     started(tiny_config, tmp_path, source[0])
     told = events(tmp_path, "init_from")[0]["message"]
-    assert "checkpoints/best/16: 1. New" in told  # the bias of the logits
+    assert "checkpoints/latest/16: 1. New" in told  # the bias of the logits
     assert "params.conv.kernel is float32[3, 3, 1, 5], there float32[3, 3, 1, 4]" in told
 
 

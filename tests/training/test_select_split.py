@@ -77,6 +77,8 @@ def test_its_report_draws_them(selected: Path) -> None:
     restored = restore(selected, "best", {})
     page = write_report(selected, restored, load_data(restored, print)).read_text()
     assert "It has not been evaluated yet" not in page
+    assert "made on the 25 images of" in page
+    assert "37 to evaluate, 25 to choose the best save" in page
 
 
 def test_its_event_file_names_them(selected: Path) -> None:

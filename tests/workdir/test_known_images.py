@@ -26,7 +26,7 @@ from mnist_flax.workdir.known_images import (
 
 Launch = Callable[..., CompletedProcess[str]]
 TOLD = "9 of these 9 images were trained on"
-CHOSE = "37 of these 37 images chose this save as the best"
+CHOSE = "37 of these 37 images were used to choose this save"
 
 
 def images(*seeds: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def test_what_is_said_of_them() -> None:
     assert Known(0, 0, 2).row() == {}
     taught, chose = Known(1_000, 2, 3_000).told()
     assert taught.startswith("1,000 of these 3,000 images were trained on")
-    assert chose.startswith("2 of these 3,000 images chose this save as the best")
+    assert chose.startswith("2 of these 3,000 images were used to choose this save")
     assert Known(1, 2, 3).row() == {"examples_trained_on": 1, "examples_chosen_on": 2}
 
 
