@@ -21,6 +21,10 @@ from mnist_flax.models import create_model
 Rows = list[dict[str, Any]]
 
 
+# What follows this line in RESULTS.md is written by hand, and stays.
+_OTHERS = "\n## Networks that draw\n"
+
+
 def write_report(experiments: Iterable[Experiment], runs: Path, folder: Path) -> int:
     """Writes RESULTS.md and <recipe>.png into a folder, about the finished runs alone.
 
@@ -53,9 +57,16 @@ def write_report(experiments: Iterable[Experiment], runs: Path, folder: Path) ->
         *_pictures(done),
         *_conditions(done),
     ]
-    (folder / "RESULTS.md").write_text("\n".join(lines) + "\n")
+    (folder / "RESULTS.md").write_text("\n".join(lines) + "\n" + _others(folder / "RESULTS.md"))
     print(f"Wrote {folder / 'RESULTS.md'}")
     return 0
+
+
+def _others(path: Path) -> str:
+    """Returns the chapters that are not about these runs, as they stand in the file."""
+    text = path.read_text() if path.exists() else ""
+    _, line, rest = text.partition(_OTHERS)
+    return line + rest
 
 
 _HEAD = """# Results

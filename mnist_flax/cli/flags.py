@@ -21,6 +21,7 @@ TAKES = {
     "eval": {"checkpoint"},
     "predict": {"checkpoint", "center", "split", "output"},
     "report": {"checkpoint", "compare"},
+    "sample": {"checkpoint", "count", "output"},
     "serve": {"checkpoint", "center", "host", "port"},
     "export": {"checkpoint", "format"},
 }
@@ -32,7 +33,8 @@ flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: lates
 flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
 flags.DEFINE_bool("center", None, "true: as MNIST's digits; false: as is. Default: as the data are")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
-flags.DEFINE_string("output", None, "predict --split: the .npz file to write")
+flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
+flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
 flags.DEFINE_list("compare", [], "report: other workdirs to compare with, on the same images")
 flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "all"], "export: which files")
@@ -40,7 +42,7 @@ flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to 
 flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
 _OURS = (
     *("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output"),
-    *("report", "compare", "host", "port", "format"),
+    *("count", "report", "compare", "host", "port", "format"),
 )
 
 

@@ -40,6 +40,8 @@ def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
         say(f"Evaluate it with: {_command(launch, [*run, '--mode=eval', *which])}")
     if "predict" in task.modes:
         say(f"Ask it with:      {_command(launch, [*run, '--mode=predict', 'PICTURE.png'])}")
+    if "sample" in task.modes:
+        say(f"Have it draw:     {_command(launch, [*run, '--mode=sample', '--output=grid.png'])}")
     if "report" in task.modes and not FLAGS.report:
         say(f"Look at it with:  {_command(launch, [*run, '--mode=report'])}")
     if not length_matters(config.schedule):

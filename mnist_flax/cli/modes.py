@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mnist_flax.use.restore import Restored
 
 
+_MOST_SAMPLES = {".png": 10_000, ".npz": 1_000_000}  # nobody looks at more; 784 MB of digits
+
+
 def _train(launch: Launch) -> int:
     from mnist_flax.cli.signals import StopSignals
 
@@ -80,9 +83,7 @@ def _predict(launch: Launch) -> int:
 
 def _predict_split(launch: Launch) -> int:
     refuse({"center"})
-    output = expanded(FLAGS.output, "--output")
-    if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"--output={output}: name a file in a folder that exists.")
+    output = _file_to_write()
     from mnist_flax.use.prediction import is_classification, predict_split
     from mnist_flax.workdir.known_images import count_known
 
@@ -96,6 +97,18 @@ def _predict_split(launch: Launch) -> int:
     for line in count_known(workdir(), dataset.eval.images, chosen=restored.chosen).told():
         say(line)
     return 0
+
+
+def _file_to_write(*endings: str) -> Path:
+    """Returns --output. Raises UsageError if it cannot be written, or does not end so."""
+    output = expanded(FLAGS.output, "--output")
+    if output.is_dir():
+        raise UsageError(f"--output={output}: is a folder; name a file.")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output={output}: name a file in a folder that exists.")
+    if endings and output.suffix.lower() not in endings:
+        raise UsageError(f"--output={output}: name a file that ends in {' or '.join(endings)}.")
+    return output
 
 
 def _predict_files(launch: Launch) -> int:
@@ -157,6 +170,20 @@ def _write_report(launch: Launch, which: str, overrides: Mapping[str, Any]) -> N
     print(write_report(workdir(), restored, dataset, others=others, recipe=recipe), flush=True)
 
 
+def _sample(launch: Launch) -> int:
+    if not FLAGS.output:
+        raise UsageError("--output is missing: --mode=sample writes a .png or an .npz file.")
+    output = _file_to_write(".png", ".npz")
+    if FLAGS.count > (most := _MOST_SAMPLES[output.suffix.lower()]):
+        raise UsageError(f"--count={FLAGS.count}: a {output.suffix} file takes up to {most:,}.")
+    from mnist_flax.show.samples import write_samples
+
+    restored = _restore(launch.overrides)
+    write_samples(restored, FLAGS.count, output)
+    say(f"{FLAGS.count:,} pictures out of the noise of seed {restored.config.seed}, in {output}")
+    return 0
+
+
 def _serve(launch: Launch) -> int:
     from mnist_flax.serve import serve
 
@@ -167,11 +194,11 @@ def _serve(launch: Launch) -> int:
 
 
 def _export(launch: Launch) -> int:
-    from mnist_flax.export import FILES, export_network
+    from mnist_flax.export import FORMATS, export_network
 
     restored = _restore(launch.overrides)
     dataset = _load_data(restored)
-    formats = list(FILES) if FLAGS.format == "all" else [FLAGS.format]
+    formats = list(FORMATS) if FLAGS.format == "all" else [FLAGS.format]
     for row in export_network(workdir(), restored, dataset, formats, say):
         print(json.dumps(row))
     return 0
@@ -218,6 +245,7 @@ MODES: Mapping[str, Callable[[Launch], int]] = {
     "eval": _evaluate,
     "predict": _predict,
     "report": _report,
+    "sample": _sample,
     "serve": _serve,
     "export": _export,
 }

@@ -88,6 +88,7 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
         updated = jax.eval_shape(task.update, variables, opt_state, batch, step, key)
         evaluated, _ = jax.eval_shape(task.evaluate, variables, masked)
         jax.eval_shape(task.predict, variables, images)
+        drawn = _drawn(task, variables)
     except UserError:
         raise
     except Exception as error:  # whatever a user's own task raises
@@ -120,4 +121,22 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
             f"config.task.name={name!r}: the metric {unknown[0]!r} is summed neither by update nor "
             f"by evaluate, which sums {', '.join(sorted(evaluated))}."
         )
+    if drawn is not None:
+        _check_drawn(drawn, images.shape, name)
     return jax.eval_shape(lambda: create_state(task, updated[2], 0))
+
+
+def _drawn(task: Task, variables: Variables) -> jax.ShapeDtypeStruct | None:
+    """The form of what a task draws from two latents; None where it draws nothing."""
+    if task.sample is None:
+        return None
+    latents = jax.eval_shape(lambda: jnp.zeros((2, task.latent_size)))
+    return jax.eval_shape(task.sample, variables, latents)
+
+
+def _check_drawn(drawn: jax.ShapeDtypeStruct, shape: tuple[int, ...], name: str) -> None:
+    if (drawn.shape, drawn.dtype) != (shape, jnp.float32):
+        raise UsageError(
+            f"config.task.name={name!r}: sample draws {drawn.dtype} {list(drawn.shape)} from two "
+            f"latents; float32 {list(shape)} is needed."
+        )

@@ -73,6 +73,9 @@ class Task(NamedTuple):
         observers of training rows. None where nobody looks.
       exported: which outputs of `predict` an exported file gives; () for all.
       modes: of launch.py, besides 'train': which make sense.
+      sample: (variables, latents float32 [B, latent_size], standard normal) -> pictures float32
+        [B, H, W, C] in [0, 1]: what is drawn out of noise. None where nothing is.
+      latent_size: of what `sample` draws from.
     """
 
     init: Callable[[jax.Array], Variables]
@@ -90,3 +93,5 @@ class Task(NamedTuple):
     in_training: Callable[[Variables, Batch, jax.Array], dict[str, jax.Array]] | None = None
     exported: tuple[str, ...] = ()
     modes: tuple[str, ...] = ("eval", "predict", "report", "export")
+    sample: Callable[[Variables, jax.Array], jax.Array] | None = None
+    latent_size: int = 0

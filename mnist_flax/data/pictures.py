@@ -6,6 +6,7 @@ PIL is imported inside the functions: a run without pictures does not load it.
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -221,3 +222,36 @@ def _opaque(image: Image.Image, mode: str) -> Image.Image:
     )
     in_white, in_black = (np.ptp(np.asarray(picture.convert("L"))) for picture in (white, black))
     return black if in_black > in_white else white
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Returns a picture uint8 [H, W, 3] as a PNG file's bytes."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    return content.getvalue()
+
+
+def film(frames: Sequence[Path], milliseconds: int = 250) -> bytes:
+    """Returns an animated WebP, repeated for ever, that stays on its last frame for a while.
+
+    Args:
+      frames: PNG files, all of one size; at least one.
+      milliseconds: that a frame is shown for.
+    """
+    from PIL import Image
+
+    pictures = [Image.open(path).convert("RGB") for path in frames]
+    shown = [milliseconds] * (len(pictures) - 1) + [8 * milliseconds]
+    content = io.BytesIO()
+    pictures[0].save(
+        content,
+        "WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=shown,
+        loop=0,
+        quality=50,
+    )
+    return content.getvalue()

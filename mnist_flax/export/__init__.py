@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from mnist_flax.core.sampling import latents_of
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.export.check import expected_outputs, largest_difference
 from mnist_flax.export.model_card import CARD_FILE, model_card
-from mnist_flax.export.network import tells_classes, trace_network
+from mnist_flax.export.network import Network, tells_classes, trace_network, trace_sampler
 from mnist_flax.export.onnx import require, run_onnx, to_onnx
 from mnist_flax.export.prepare_file import PREPARE_FILE, prepare_file, takes_pictures
 from mnist_flax.export.stablehlo import run_stablehlo, to_stablehlo
@@ -26,7 +29,8 @@ from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import read_config, write_atomic
 from mnist_flax.workdir.known_images import count_known
 
-FILES = {"stablehlo": "model.stablehlo", "onnx": "model.onnx"}
+FORMATS = ("stablehlo", "onnx")
+_LATENTS = 1000  # that a sampler is tried on
 _WRITERS = {"stablehlo": to_stablehlo, "onnx": to_onnx}
 _RUNNERS = {"stablehlo": run_stablehlo, "onnx": run_onnx}
 
@@ -40,8 +44,9 @@ def export_network(
 ) -> list[dict[str, Any]]:
     """Writes a network in each format, prepare.py and its model card into workdir/export/.
 
-    Nothing is written before every file, read back, has given the network's outputs for all images
-    of dataset.eval.
+    model.* answers images; of a task that draws, sampler.* makes pictures of latents. Nothing is
+    written before every file, read back, has given the network's outputs: for all images of
+    dataset.eval, or for a thousand latents.
 
     Args:
       workdir: the run's; its config.json says how it was trained.
@@ -62,35 +67,71 @@ def export_network(
         require()
     images, labels = dataset.eval.images, dataset.eval.labels
     batch_size = min(restored.config.batch_size, len(labels))
-    contents, rows = {}, []
     # Full float32 on a GPU too, where the default is less: a file gives the same on every device.
     with jax.default_matmul_precision("highest"):
-        network = trace_network(restored)
-        for name in formats:
-            contents[name] = _WRITERS[name](network)
-        expected = expected_outputs(restored, network, images, batch_size)
+        networks = _networks(restored, images)
+        contents = _contents(networks, formats)
+        expected = {
+            stem: expected_outputs(restored, network, inputs, batch_size)
+            for stem, (network, inputs) in networks.items()
+        }
         result = evaluate_restored(restored, dataset.eval)
-        for name, content in contents.items():
-            got = _RUNNERS[name](content, network.names, images, batch_size)
-            difference = largest_difference(name, got, expected)
-            told = f"largest difference {difference:.1e}" if difference else "equal to the bit"
-            what = " and ".join(network.names)
-            report(f"{FILES[name]}: {told}, over the {what} of {len(labels):,} images.")
-            row = _row(workdir / "export" / FILES[name], content)
-            rows.append(row | {"max_abs_difference": difference, "examples": len(labels)})
-    classes = tells_classes(network.outputs, restored.class_names)
-    error = calibration(expected["probabilities"], labels).error if classes else None
-    recorded = read_config(workdir)
-    known = count_known(workdir, images, chosen=restored.chosen)
-    card = model_card(
-        restored, network, dataset, recorded, result, error, rows, known=known.told()
-    ).encode()
-    texts = {CARD_FILE: card}
+        rows = [
+            _row(workdir / "export" / file, content)
+            | _tried(file, content, networks, expected, batch_size, report)
+            for file, content in contents.items()
+        ]
+    error = None
+    if tells_classes(networks["model"][0].outputs, restored.class_names):
+        error = calibration(expected["model"]["probabilities"], labels).error
+    of_files, recorded = [network for network, _ in networks.values()], read_config(workdir)
+    known = count_known(workdir, images, chosen=restored.chosen).told()
+    card = model_card(restored, of_files, dataset, recorded, result, error, rows, known=known)
+    texts = {CARD_FILE: card.encode()}
     if takes_pictures(restored.image_shape):
         prepare = prepare_file(restored.preparation, restored.image_shape).encode()
         texts = {PREPARE_FILE: prepare, **texts}
     _write(workdir / "export", contents, texts, report)
     return [*rows, *(_row(workdir / "export" / name, text) for name, text in texts.items())]
+
+
+def _tried(
+    file: str,
+    content: bytes,
+    networks: Mapping[str, tuple[Network, np.ndarray]],
+    expected: Mapping[str, Mapping[str, np.ndarray]],
+    batch_size: int,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Runs what a file will hold; returns how far it is from what the network says."""
+    stem, _, name = file.partition(".")
+    network, inputs = networks[stem]
+    got = _RUNNERS[name](content, network.names, inputs, batch_size)
+    difference = largest_difference(name, got, expected[stem], network.given)
+    told = f"largest difference {difference:.1e}" if difference else "equal to the bit"
+    what = " and ".join(network.names)
+    report(f"{file}: {told}, over the {what} of {len(inputs):,} {network.given}.")
+    return {"max_abs_difference": difference, "examples": len(inputs)}
+
+
+def _contents(
+    networks: Mapping[str, tuple[Network, np.ndarray]], formats: Sequence[str]
+) -> dict[str, bytes]:
+    return {
+        f"{stem}.{name}": _WRITERS[name](network)
+        for stem, (network, _) in networks.items()
+        for name in formats
+    }
+
+
+def _networks(restored: Restored, images: np.ndarray) -> dict[str, tuple[Network, np.ndarray]]:
+    """Returns, by the stems of their files, what is exported, and what each is tried on."""
+    networks = {"model": (trace_network(restored), images)}
+    if restored.task.sample is not None:
+        index = jnp.arange(_LATENTS)
+        latents = latents_of(restored.config.seed, index, restored.task.latent_size)
+        networks["sampler"] = trace_sampler(restored), np.asarray(latents)
+    return networks
 
 
 def _write(
@@ -103,11 +144,12 @@ def _write(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: no folder ({error.strerror}). Move what is there.") from error
-    for name in FILES:
-        if name in contents:
-            write_atomic(folder / FILES[name], contents[name])
-        elif (folder / FILES[name]).exists():
-            report(f"{folder / FILES[name]} is an earlier export's; --format=all renews both.")
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
+    for stem in sorted({name.partition(".")[0] for name in contents}):
+        for name in (f"{stem}.{form}" for form in FORMATS):
+            if name not in contents and (folder / name).exists():
+                report(f"{folder / name} is an earlier export's; --format=all renews both.")
     for name, text in texts.items():
         write_atomic(folder / name, text)
 

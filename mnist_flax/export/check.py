@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,13 +17,15 @@ _TOLERANCES = {"stablehlo": 1e-6, "onnx": 1e-5}
 
 
 def expected_outputs(
-    restored: Restored, network: Network, images: np.ndarray, batch_size: int
+    restored: Restored, network: Network, inputs: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Returns what the network says, {name: [N, …]}, from batches of the sizes that files get.
 
     predict() fills the last batch up, and a float32 sum's last bits depend on the batch's size.
     """
-    parts = np.split(images, [len(images) // batch_size * batch_size])
+    if network.given == "latents":
+        return {network.names[0]: _drawn(restored, inputs, batch_size)}
+    parts = np.split(inputs, [len(inputs) // batch_size * batch_size])
     answers = [predict(restored, part) for part in parts if len(part)]
     return {
         name: np.concatenate([answer[name] for answer in answers]).astype(form.dtype)
@@ -30,8 +33,18 @@ def expected_outputs(
     }
 
 
+def _drawn(restored: Restored, latents: np.ndarray, batch_size: int) -> np.ndarray:
+    assert restored.task.sample is not None
+    draw, starts = jax.jit(restored.task.sample), range(0, len(latents), batch_size)
+    parts = [draw(restored.state.variables, latents[n : n + batch_size]) for n in starts]
+    return np.concatenate(parts).astype(np.float32)
+
+
 def largest_difference(
-    form: str, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+    form: str,
+    got: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    given: str = "images",
 ) -> float:
     """Returns the largest difference of any output; what is not floating point must be equal.
 
@@ -39,15 +52,21 @@ def largest_difference(
       form: 'stablehlo' or 'onnx'.
       got: of a file, {name: [N, …]}.
       expected: of the network, likewise.
+      given: what its inputs are called.
 
     Raises:
       UserError: an output is too far off, or of another type or shape.
     """
-    return max(_difference(form, name, got[name], values) for name, values in expected.items())
+    return max(
+        _difference(
+            f"--format={form}: over {len(values):,} {given} ", form, name, got[name], values
+        )
+        for name, values in expected.items()
+    )
 
 
-def _difference(form: str, name: str, got: np.ndarray, expected: np.ndarray) -> float:
-    told = f"--format={form}: over {len(expected):,} images the file's {name!r} "
+def _difference(over: str, form: str, name: str, got: np.ndarray, expected: np.ndarray) -> float:
+    told = f"{over}the file's {name!r} "
     if (got.dtype, got.shape) != (expected.dtype, expected.shape):
         raise UserError(
             f"{told}is {got.dtype} {list(got.shape)}, the network's {expected.dtype} "

@@ -3,7 +3,6 @@
 After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.sample import NAME as SAMPLE
 from mnist_flax.export.how_to_run import example, how_to_run
 from mnist_flax.export.licences import data_licence, is_known
+from mnist_flax.export.markdown import json_of, table_of
 from mnist_flax.export.network import Network, tells_classes
 from mnist_flax.export.onnx import versions
 from mnist_flax.export.prepare_file import PREPARE_FILE, takes_pictures
@@ -31,7 +31,7 @@ __all__ = ["CARD_FILE", "example", "model_card"]
 
 def model_card(
     restored: Restored,
-    network: Network,
+    networks: Sequence[Network],
     dataset: Dataset,
     recorded: Mapping[str, Any],
     result: Evaluation,
@@ -46,7 +46,7 @@ def model_card(
 
     Args:
       restored: what was learnt.
-      network: what of it is exported.
+      networks: what of it is exported: what answers images, and what draws, if it does.
       dataset: what it was evaluated on, dataset.eval.
       recorded: the run's config.json: how it was trained.
       result: of the evaluation.
@@ -57,16 +57,21 @@ def model_card(
     files = [Path(row["file"]).name for row in rows]
     config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
     config["data"].pop("data_dir", None)
-    shape, names = restored.image_shape, network.names
+    shape, network = restored.image_shape, networks[0]
+    of_stem = {each.stem: each for each in networks}
+    of_file = [of_stem[file.partition(".")[0]] for file in files]
     chapters = (
         _title(restored, network),
-        "## Files\n\n" + _file_table(files, names, rows),
-        "## Input and output\n\n" + _signature(restored, network),
-        *(f"## Run {file}\n\n{how_to_run(file, shape, names)}" for file in files),
+        "## Files\n\n" + _file_table(files, of_file, rows),
+        "## Input and output\n\n" + _signature(restored, networks),
+        *(
+            f"## Run {file}\n\n{how_to_run(file, shape, each)}"
+            for file, each in zip(files, of_file, strict=True)
+        ),
         "## Evaluation\n\n" + _evaluation(restored, dataset, result, calibration_error, known),
         "## Data\n\n" + _data(restored, dataset, recorded["config"]["data"]),
         "## Limits\n\n" + _limits(restored, network),
-        "## Training\n\nEvery field of the config, the data's place aside:\n\n" + _json(config),
+        "## Training\n\nEvery field of the config, the data's place aside:\n\n" + json_of(config),
         "## Versions\n\n" + _versions(recorded.get("environment", {}), files),
     )
     return "\n\n".join(chapters) + "\n"
@@ -80,6 +85,8 @@ def _title(restored: Restored, network: Network) -> str:
     else:
         answers = " and ".join(f"`{name}`" for name in network.names)
         does = f"It answers an image with {answers}, as the task `{config.task.name}` has it."
+    if restored.task.sample is not None:
+        does += " `sampler` draws pictures out of latents, standard normal noise."
     statistics = sum(
         leaf.size
         for path, leaf in jax.tree.leaves_with_path(state.variables)
@@ -103,40 +110,47 @@ def _is_classification(restored: Restored) -> bool:
 
 
 def _file_table(
-    files: Iterable[str], names: Iterable[str], rows: Iterable[Mapping[str, Any]]
+    files: Iterable[str], of_file: Iterable[Network], rows: Iterable[Mapping[str, Any]]
 ) -> str:
-    what = " and ".join(names)
-    return _table(
+    return table_of(
         ("file", "bytes", "SHA-256", "largest difference from the network"),
         (
             (
                 f"`{file}`",
                 f"{row['bytes']:,}",
                 f"`{row['sha256']}`",
-                f"{row['max_abs_difference']:.1e} over the {what} of {row['examples']:,} images",
+                f"{row['max_abs_difference']:.1e} over the {' and '.join(network.names)} of "
+                f"{row['examples']:,} {network.given}",
             )
-            for file, row in zip(files, rows, strict=True)
+            for file, network, row in zip(files, of_file, rows, strict=True)
         ),
     )
 
 
-def _signature(restored: Restored, network: Network) -> str:
-    lines = [("input", "`images`", "uint8, 0 to 255", _shape(network.images))]
-    lines += [
-        ("output", f"`{name}`", str(form.dtype), _shape(form))
-        for name, form in network.outputs.items()
-    ]
+def _signature(restored: Restored, networks: Sequence[Network]) -> str:
+    lines, network = [], networks[0]
+    for each in networks:
+        kind = "uint8, 0 to 255" if each.given == "images" else "float32, standard normal"
+        lines.append((f"input of {each.stem}", f"`{each.given}`", kind, _shape(each.inputs)))
+        lines += [
+            (f"output of {each.stem}", f"`{name}`", str(form.dtype), _shape(form))
+            for name, form in each.outputs.items()
+        ]
+    if len(networks) == 1:
+        lines = [(line[0].partition(" ")[0], *line[1:]) for line in lines]
     scaling = "Scaling to [0, 1]" if _is_classification(restored) else "Whatever scales them"
     told = f"Any number of images at a time: rows, columns, channels. {scaling} is inside."
+    if len(networks) > 1:
+        told += " Pictures that are drawn are in [0, 1]."
     if len(network.names) > 1:
         told += " The StableHLO file gives a dict of the outputs, the ONNX file each by its name."
     if tells_classes(network.outputs, restored.class_names):
-        names = _json(list(restored.class_names), indent=None)
+        names = json_of(list(restored.class_names), indent=None)
         told += f" The probabilities of an image add up to 1 and are in this order:\n\n{names}"
     if takes_pictures(restored.image_shape):
         made = preparation.told(restored.preparation, restored.image_shape)
         told += f"\n\n`{PREPARE_FILE}` makes such an image of a PNG or JPEG file: {made}."
-    return f"{_table(('', 'name', 'type', 'shape'), lines)}\n\n{told}"
+    return f"{table_of(('', 'name', 'type', 'shape'), lines)}\n\n{told}"
 
 
 def _shape(form: jax.ShapeDtypeStruct) -> str:
@@ -161,7 +175,7 @@ def _evaluation(
     if calibration_error is not None:
         measure = f"expected calibration error, {BINS} bins (Guo et al. 2017)"
         lines.append((measure, f"{calibration_error:.4f}"))
-    table = _table(("measure", "value"), lines)
+    table = table_of(("measure", "value"), lines)
     table = "\n\n".join([table, *known])
     return (
         f"On `{restored.config.data.eval_split}` of {dataset.name}: {result.examples:,} images, "
@@ -190,6 +204,8 @@ def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> st
         ("SHA-256 of both splits", f"`{fingerprint}`"),
         ("licence", data_licence(trained_on)),
     ]
+    if config["select_split"]:
+        rows.insert(2, ("chose the best save", f"`{config['select_split']}`"))
     if config["resplit"] is not None:
         mixed = "the two were put together, mixed, and cut at their sizes again, with the seed"
         rows.append(("mixed", f"{mixed} {config['resplit']}: neither is the split of that name"))
@@ -198,7 +214,7 @@ def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> st
         rows.append(("extended", f"{EXTENDED_PARTS} times as many images to train on: {parts}"))
     if fell_back:
         rows.append(("fallback", "mnist was asked for and was not to be had: this stood in for it"))
-    return _table(("", ""), rows)
+    return table_of(("", ""), rows)
 
 
 def _limits(restored: Restored, network: Network) -> str:
@@ -232,18 +248,10 @@ def _limits(restored: Restored, network: Network) -> str:
 
 
 def _versions(trained_in: Mapping[str, Any], files: Sequence[str]) -> str:
-    here = {**environment(), **(versions() if "model.onnx" in files else {})}
+    here = {
+        **environment(),
+        **(versions() if any(file.endswith(".onnx") for file in files) else {}),
+    }
     names = dict.fromkeys((*trained_in, *here))
     values = ((name, trained_in.get(name, ""), here.get(name, "")) for name in names)
-    return _table(("", "trained with", "exported with"), values)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    # A bar in a text would end its cell: a split or a model is named by the user.
-    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def _json(value: Any, indent: int | None = 2) -> str:
-    return f"```json\n{json.dumps(value, indent=indent, ensure_ascii=False)}\n```"
+    return table_of(("", "trained with", "exported with"), values)

@@ -1,6 +1,6 @@
-"""What a task answers to images, as equations with the weights inside, for any number of them."""
+"""What a task answers to images, and what it draws, as equations with the weights inside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +18,19 @@ class Network(NamedTuple):
 
     Attributes:
       names: of its outputs, in their order.
-      equations: uint8 [batch, H, W, C] -> [batch, …] for each name; batch is symbolic.
+      equations: 'images' uint8 [batch, H, W, C], or 'latents' float32 [batch, L], -> [batch, …] for
+        each name; batch is symbolic.
+      given: what its input is called.
+      stem: of its files' names.
     """
 
     names: tuple[str, ...]
     equations: ClosedJaxpr
+    given: str = "images"
+    stem: str = "model"
 
     @property
-    def images(self) -> jax.ShapeDtypeStruct:
+    def inputs(self) -> jax.ShapeDtypeStruct:
         """The form of its input."""
         return _form(self.equations.in_avals[0])
 
@@ -52,23 +57,49 @@ def trace_network(restored: Restored) -> Network:
         outputs = restored.task.predict(restored.state.variables, images)
         return tuple(_single_precision(outputs[name]) for name in names)
 
-    def one_by_one(images: jax.Array) -> tuple[jax.Array, ...]:
-        return jax.vmap(lambda image: tuple(values[0] for values in answers(image[None])))(images)
+    return Network(names, _equations(restored, answers, restored.image_shape, jnp.uint8))
 
-    batch = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((*batch, *restored.image_shape), jnp.uint8)
+
+def trace_sampler(restored: Restored) -> Network:
+    """Traces task.sample: latents float32 [batch, latent_size] -> 'pictures' in [0, 1].
+
+    Raises:
+      UserError: the task cannot be traced so.
+    """
+    sample = restored.task.sample
+    assert sample is not None  # who calls has looked
+
+    def pictures(latents: jax.Array) -> tuple[jax.Array, ...]:
+        return (_single_precision(sample(restored.state.variables, latents)),)
+
+    equations = _equations(restored, pictures, (restored.task.latent_size,), jnp.float32)
+    return Network(("pictures",), equations, given="latents", stem="sampler")
+
+
+def _equations(
+    restored: Restored,
+    answers: Callable[[jax.Array], tuple[jax.Array, ...]],
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> ClosedJaxpr:
+    """Traces what is answered to a batch of this shape and type, of any size."""
+
+    def one_by_one(inputs: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.vmap(lambda each: tuple(values[0] for values in answers(each[None])))(inputs)
+
+    inputs = jax.ShapeDtypeStruct((*export.symbolic_shape("batch"), *shape), dtype)
     try:
-        equations = jax.make_jaxpr(answers)(images)
+        equations = jax.make_jaxpr(answers)(inputs)
     except (TypeError, ValueError, InconclusiveDimensionOperation, UserError):  # tasks/ tells it so
         try:
-            equations = jax.make_jaxpr(one_by_one)(images)
+            equations = jax.make_jaxpr(one_by_one)(inputs)
         except Exception as error:
             told = str(error) if isinstance(error, UserError) else where_it_failed(error, __file__)
             raise UserError(
                 f"config.task.name={restored.config.task.name!r}: cannot be exported for any "
                 f"number of images: {told}"
             ) from error
-    return Network(names, _without_the_unneeded(equations))
+    return _without_the_unneeded(equations)
 
 
 def tells_classes(outputs: Mapping[str, Any], class_names: Sequence[str]) -> bool:

@@ -39,16 +39,16 @@ def to_onnx(network: Network) -> bytes:
     """Converts a network.
 
     Returns:
-      An ONNX model, its weights inside: images uint8 [batch, H, W, C] -> an output [batch, …] of
-      each of the network's names.
+      An ONNX model, its weights inside: an input of the name network.given -> an output [batch, …]
+      of each of the network's names.
 
     Raises:
       UserError: jax2onnx cannot convert an operation of it, or has another version of itself.
     """
     import jax2onnx
 
-    def answers(images: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(equations.evaluate(network.equations, [images]))
+    def answers(inputs: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(equations.evaluate(network.equations, [inputs]))
 
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # warns of types that ONNX infers itself
     try:
@@ -56,10 +56,10 @@ def to_onnx(network: Network) -> bytes:
             warnings.simplefilter("ignore")  # of jax2onnx's own old names in JAX
             model = jax2onnx.to_onnx(
                 answers,
-                [network.images],
+                [network.inputs],
                 model_name="mnist_flax",
                 opset=_OPSET,
-                input_names=["images"],
+                input_names=[network.given],
                 output_names=list(network.names),
             )
     except Exception as error:  # of any kind, on an operation that it does not know
@@ -72,14 +72,14 @@ def to_onnx(network: Network) -> bytes:
 
 
 def run_onnx(
-    content: bytes, names: tuple[str, ...], images: np.ndarray, batch_size: int
+    content: bytes, names: tuple[str, ...], inputs: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Runs an ONNX model in onnxruntime, on the CPU.
 
     Args:
       content: as to_onnx gives it.
       names: of the network's outputs.
-      images: uint8 [N, H, W, C].
+      inputs: [N, …], as the network takes them.
       batch_size: the last batch may be smaller.
 
     Returns:
@@ -94,9 +94,10 @@ def run_onnx(
     options.log_severity_level = 3  # errors; not what it finds superfluous
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        given = session.get_inputs()[0].name
         parts = [
-            session.run(list(names), {"images": images[start : start + batch_size]})
-            for start in range(0, len(images), batch_size)
+            session.run(list(names), {given: inputs[start : start + batch_size]})
+            for start in range(0, len(inputs), batch_size)
         ]
     except Exception as error:  # its errors have no class in common
         raise UserError(

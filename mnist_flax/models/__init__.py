@@ -2,8 +2,8 @@
 
 A model is a linen module whose `__call__(images, *, train=False)` takes float32 [B, H, W, C] in
 [0, 1] and returns logits [B, num_classes]. With train=True it may draw from the 'dropout' rng and
-update 'batch_stats'. One family a file, in plain nn.Conv, nn.max_pool, nn.Dense: cpu/ makes them
-fast.
+update 'batch_stats'. Those that draw have more to say, see vae.py. One family a file, in plain
+nn.Conv, nn.max_pool, nn.Dense: cpu/ makes them fast.
 """
 
 import dataclasses
@@ -22,16 +22,21 @@ MODELS = {
     "compact": "mnist_flax.models.compact:Compact",
     "tutorial": "mnist_flax.models.tutorial:Tutorial",
     "lenet": "mnist_flax.models.lenet:LeNet",
+    "dcgan": "mnist_flax.models.dcgan:DCGAN",
+    "vae": "mnist_flax.models.vae:VAE",
     "threeconv": "mnist_flax.models.threeconv:ThreeConv",
 }
 
 
-def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
+def create_model(
+    config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int] | None = None
+) -> nn.Module:
     """Builds the module that config.model names; its other fields are the module's own.
 
     Args:
       config: the model section: `name`, and fields of that module.
       num_classes: passed on if the module has a field of this name.
+      image_shape: (H, W, C), likewise, where a task gives it: of what the module draws.
 
     Raises:
       UsageError: an unknown name, something that is no linen module, or fields that it lacks.
@@ -48,8 +53,9 @@ def create_model(config: ConfigDict, num_classes: int) -> nn.Module:
             f"{registry.nearest(unknown[0], known)} It has: {', '.join(sorted(known)) or 'none'}."
         )
     _check_types(fields, defaults)
-    if "num_classes" in known:
-        fields.setdefault("num_classes", num_classes)
+    for name, value in (("num_classes", num_classes), ("image_shape", image_shape)):
+        if name in known and value is not None:
+            fields.setdefault(name, value)
     try:
         return cls(**fields)
     except UsageError:

@@ -15,6 +15,7 @@ Each part of the page has its module:
     page.py        all of it -> page.html, filled in
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from mnist_flax.report import metrics, pictures
 from mnist_flax.report.about import about
 from mnist_flax.report.classes import Classes, look_at_classes
 from mnist_flax.report.comparison import compare, refuse_without_classes
+from mnist_flax.report.drawn import drawn_pictures
 from mnist_flax.report.figures import curves
 from mnist_flax.report.history import read_history
 from mnist_flax.report.page import Picture, render
@@ -73,7 +75,7 @@ def write_report(
     outputs = predict_split(restored, dataset.eval, folder / PREDICTIONS)
     classes = _classes(restored, dataset.eval, folder / PREDICTIONS, others)
     shown = curves(history, restored, columns)
-    layers = pictures.layers(restored, dataset.eval)
+    layers, drawn = pictures.layers(restored, dataset.eval), drawn_pictures(workdir, restored)
     samples, samples_text = pictures.samples(restored, dataset.train, by_class=classes is not None)
     described = about(workdir, restored, dataset, history, recipe)
     described["notes"] += [
@@ -91,13 +93,13 @@ def write_report(
         curves=shown,
         classes=classes,
         layers=layers,
+        drawn=drawn,
         samples=samples,
         samples_text=samples_text,
     )
-    made = [*shown.pictures, *(picture for _, picture in samples)]
-    for part in (classes, layers):
-        made += part.pictures() if part is not None else []
-    _write(folder, page, made)
+    made = [*shown.pictures, *(picture for _, picture in (*samples, *drawn))]
+    parts = (part.pictures() for part in (classes, layers) if part is not None)
+    _write(folder, page, [*made, *itertools.chain(*parts)])
     return folder / "index.html"
 
 
@@ -131,7 +133,7 @@ def _write(folder: Path, page: str, made: list[Picture]) -> None:
     for name, png in files.items():
         write_atomic(folder / name, png)
     write_atomic(folder / "index.html", page)
-    for family in ("mistake-*.png", "sample-*.png", "features-*.png", "filters.png"):
+    for family in ("mistake-*.png", "sample-*.png", "features-*.png", "drawn-*", "filters.png"):
         for path in folder.glob(family):
             if path.name not in files:
                 path.unlink()

@@ -8,7 +8,12 @@ from mnist_flax.core.evaluation import Evaluation
 from mnist_flax.core.task import Metric, Task
 from mnist_flax.use.restore import Restored
 
-_UNITS = {("classification", "loss"): "nats"}  # by config.task.name and metric
+# By config.task.name and metric.
+_UNITS = {
+    ("classification", "loss"): "nats",
+    **{("autoencoder", name): "nats" for name in ("negative_elbo", "reconstruction", "kl")},
+}
+_NAMES = {"negative_elbo": "negative ELBO", "kl": "KL divergence"}  # not as they are written
 # Ids of page.html and names of other figures' files.
 _TAKEN = frozenset(
     (
@@ -66,7 +71,7 @@ def columns(restored: Restored, evaluation: Evaluation) -> dict[str, tuple[str, 
 def label(name: str, task_name: str = "") -> str:
     """Returns a column's name as words, with its unit where the task has one: 'loss, nats'."""
     unit = _UNITS.get((task_name, name))
-    return name.replace("_", " ") + (f", {unit}" if unit else "")
+    return _NAMES.get(name, name.replace("_", " ")) + (f", {unit}" if unit else "")
 
 
 def place(name: str) -> str:

@@ -18,17 +18,20 @@ class Picture:
       png: the file.
       alt: what it shows, for those who do not see it.
       dark: the file for a dark page, where that is another one.
+      film: an animated WebP that is shown instead, where motion is wanted.
     """
 
     name: str
     png: bytes
     alt: str
     dark: bytes | None = None
+    film: bytes | None = None
 
     def files(self) -> dict[str, bytes]:
         """Returns its files by name."""
         dark = {f"{self.name}-dark.png": self.dark} if self.dark else {}
-        return {f"{self.name}.png": self.png} | dark
+        film = {f"{self.name}.webp": self.film} if self.film else {}
+        return {f"{self.name}.png": self.png} | dark | film
 
 
 def render(**content: Any) -> str:
@@ -49,5 +52,6 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
 
 
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _uri(picture: bytes) -> str:
+    kind = "webp" if picture[:4] == b"RIFF" else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -1,4 +1,4 @@
-"""Arrays drawn as pictures without a plotting library: what TensorBoard shows of an evaluation.
+"""Arrays drawn as pictures without a plotting library: what is shown of an evaluation.
 
 Pure NumPy; every image is uint8 [height, width, 3].
 """
@@ -77,6 +77,23 @@ def filters_image(kernel: np.ndarray) -> np.ndarray:
     blank = np.full((rows * columns - features, height, width, 3), 255, np.uint8)
     grid = np.concatenate([tiles, blank]).reshape(rows, columns, height, width, 3)
     return _mosaic(grid, _FILTER_SIDE // max(height, width), gap=4, ground=255)
+
+
+def grid_image(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Lays pictures side by side, row after row, twice as large.
+
+    Args:
+      pictures: uint8 [N, H, W, C]; one of other than three channels is drawn as their mean.
+      columns: how many stand in a row; the last row is filled up with white.
+    """
+    count, height, width, channels = pictures.shape
+    if channels not in (1, 3):
+        pictures = pictures.mean(-1, keepdims=True).round().astype(np.uint8)
+    pictures = np.broadcast_to(pictures, (count, height, width, 3))
+    rows = math.ceil(count / columns)
+    blank = np.full((rows * columns - count, height, width, 3), 255, np.uint8)
+    grid = np.concatenate([pictures, blank]).reshape(rows, columns, height, width, 3)
+    return _mosaic(grid, magnification=2, gap=2, ground=255)
 
 
 def _mosaic(tiles: np.ndarray, magnification: int, gap: int, ground: int) -> np.ndarray:

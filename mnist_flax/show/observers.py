@@ -13,6 +13,7 @@ events:
     'ended'      the loop ends here, finished or stopped, not diverged; the row is {}
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +24,16 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
 from mnist_flax.core.chunk import LastBatch
+from mnist_flax.core.sampling import draw_latents, sample
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.errors import UsageError
 from mnist_flax.show import diagnosis
-from mnist_flax.show.drawings import draw_evaluation
+from mnist_flax.show.drawings import draw_evaluation, grid_image
 from mnist_flax.use.filters import first_filters
 
+_SHOWN_RECONSTRUCTIONS = 10
+_SHOWN_SAMPLES = 64  # a square number
 _SHOWN_PREDICTIONS = 20  # as many as the tutorial shows beside their labels
 
 
@@ -48,6 +52,7 @@ class Context:
       say: (event, message, **values): writes a row of its own and prints the message.
       draw: ({name: uint8 [H, W, 3]}): shows pictures beside the evaluation whose row comes next;
         None where nothing of this run shows pictures.
+      keep: likewise, and writes them to the workdir's pictures/<name>/<step>.png, always.
     """
 
     config: ConfigDict
@@ -59,6 +64,7 @@ class Context:
     last_batch: Callable[[], LastBatch]
     say: Callable[..., None]
     draw: Callable[[Mapping[str, np.ndarray]], None] | None
+    keep: Callable[[Mapping[str, np.ndarray]], None]
 
 
 Observer = Callable[[str, int, Mapping[str, Any], Context], None]
@@ -66,7 +72,7 @@ OBSERVERS = {
     name: f"mnist_flax.show.observers:{name}"
     for name in (
         *("evaluation_pictures", "lost_classes", "first_predictions", "flat_loss"),
-        "probabilities",
+        *("probabilities", "autoencoder_pictures", "samples"),
     )
 }
 
@@ -92,6 +98,39 @@ def evaluation_pictures(event: str, step: int, row: Mapping[str, Any], context: 
     filters = first_filters(context.task.model, context.state.variables, shape)
     labels, classes = context.outputs["labels"], context.outputs["classes"]
     context.draw(draw_evaluation(labels, classes, len(names), filters))
+
+
+def samples(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Keeps what the task draws out of noise, at every evaluation out of the same."""
+    if event == "evaluated":
+        context.keep({"samples": _samples(context)})
+
+
+def autoencoder_pictures(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
+    """Keeps images beside what the task draws of them, a walk between two, and samples."""
+    if event != "evaluated":
+        return
+    images, drawn = (
+        context.outputs[name][:_SHOWN_RECONSTRUCTIONS] for name in ("images", "reconstructions")
+    )
+    start, end = context.outputs["latents"][:2]
+    way = np.linspace(0, 1, _SHOWN_RECONSTRUCTIONS, dtype=np.float32)[:, None]
+    walk = draw_latents(context.task, context.state.variables, start + way * (end - start))
+    context.keep(
+        {
+            "samples": _samples(context),
+            "reconstructions": grid_image(np.concatenate([images, drawn]), len(images)),
+            "walk": grid_image(walk, len(walk)),
+        }
+    )
+
+
+def _samples(context: Context) -> np.ndarray:
+    config, columns = context.config, math.isqrt(_SHOWN_SAMPLES)
+    drawn = sample(
+        context.task, context.state.variables, config.seed, _SHOWN_SAMPLES, config.batch_size
+    )
+    return grid_image(drawn, columns)
 
 
 def lost_classes(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_flax.show.console import Console
+from mnist_flax.workdir.kept_pictures import keep_picture
 from mnist_flax.workdir.rows import append_row
 
 if TYPE_CHECKING:  # it brings tensorboardX, which a run without event files need not have
@@ -56,6 +57,13 @@ class Writer:
         if self.event_file is None:
             return None
         return functools.partial(self.event_file.images, step, split)
+
+    def keep(self, step: int, split: str, pictures: Mapping[str, np.ndarray]) -> None:
+        """Writes pictures uint8 [H, W, 3] to the workdir, and shows them where drawing() does."""
+        for name, picture in pictures.items():
+            keep_picture(self._workdir, name, step, picture)
+        if draw := self.drawing(step, split):
+            draw(pictures)
 
     def _append(self, row: dict[str, Any]) -> None:
         append_row(self._workdir, row)

@@ -15,7 +15,11 @@ from mnist_flax.errors import UsageError, UserError, where_it_failed
 
 __all__ = ["TASKS", "Metric", "Spec", "Task", "create_task", "gradient_update"]
 
-TASKS = {"classification": "mnist_flax.tasks.classification:classification"}
+TASKS = {
+    "autoencoder": "mnist_flax.tasks.autoencoder:autoencoder",
+    "gan": "mnist_flax.tasks.gan:gan",
+    "classification": "mnist_flax.tasks.classification:classification",
+}
 # Whether these mean anything is the task's affair; the others are the run's or the data's.
 _OF_THE_TASK = (
     *("model", "optimizer", "schedule", "clip_by_global_norm", "label_smoothing"),

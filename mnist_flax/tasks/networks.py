@@ -6,7 +6,7 @@ Each of these is traced with the task, and says in one line where a module of th
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +66,8 @@ def init_variables(
 
 
 def apply_train(
-    model: nn.Module, variables: Variables, images: jax.Array, key: jax.Array
-) -> tuple[jax.Array, dict[str, Any]]:
+    model: nn.Module, variables: Variables, images: jax.Array, key: jax.Array, *more: jax.Array
+) -> tuple[Any, dict[str, Any]]:
     """Applies a module in training, with gradients that are fast on a CPU (see cpu/).
 
     Args:
@@ -75,6 +75,7 @@ def apply_train(
       variables: 'params' and 'batch_stats'.
       images: uint8 [B, H, W, C].
       key: of its dropout.
+      more: what the module takes after the images.
 
     Returns:
       What the module gives, float32 where it is floating point, whatever it computes in; and the
@@ -84,10 +85,11 @@ def apply_train(
       UsageError: the module fails, or its batch statistics change their form.
     """
 
-    def forward(params: Any, images: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    def forward(params: Any, images: jax.Array, *more: jax.Array) -> tuple[Any, dict[str, Any]]:
         outputs, updates = model.apply(
             {**variables, "params": params},
             normalize(images),
+            *more,
             train=True,
             rngs={"dropout": key},
             mutable=["batch_stats"],
@@ -95,7 +97,7 @@ def apply_train(
         return outputs, updates.get("batch_stats", {})
 
     with _told(model, images.shape):
-        outputs, stats = cpu.for_backend(forward)(variables["params"], images)
+        outputs, stats = cpu.for_backend(forward)(variables["params"], images, *more)
     changed = {"batch_stats": stats}
     if change := first_change({"batch_stats": variables["batch_stats"]}, changed):
         raise UsageError(
@@ -105,8 +107,14 @@ def apply_train(
     return _single_precision(outputs), changed
 
 
-def apply_eval(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
-    """Applies a module at rest, running statistics and no dropout: images uint8 [B, H, W, C].
+def apply_eval(model: nn.Module, variables: Variables, images: jax.Array, *more: jax.Array) -> Any:
+    """Applies a module at rest, running statistics and no dropout.
+
+    Args:
+      model: a linen module.
+      variables: 'params' and 'batch_stats'.
+      images: uint8 [B, H, W, C].
+      more: what the module takes after the images.
 
     Returns:
       What the module gives, float32 where it is floating point, whatever it computes in.
@@ -115,8 +123,8 @@ def apply_eval(model: nn.Module, variables: Variables, images: jax.Array) -> jax
       UsageError: the module fails.
     """
     with _told(model, images.shape):
-        outputs = model.apply(variables, normalize(images))
-    return cast(jax.Array, _single_precision(outputs))
+        outputs = model.apply(variables, normalize(images), *more)
+    return _single_precision(outputs)
 
 
 def require_width(model: nn.Module, outputs: Any, images: jax.Array, width: int, mode: str) -> None:

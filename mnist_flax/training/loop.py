@@ -176,6 +176,7 @@ def _observe(
         last_batch=functools.partial(_last_batch, run, at, state),
         say=functools.partial(run.writer.event, at.step),
         draw=run.writer.drawing(at.step, plan.dataset.chooses),
+        keep=functools.partial(run.writer.keep, at.step, plan.dataset.chooses),
     )
     for observer in plan.observers:
         observer(event, at.step, row, context)

@@ -13,6 +13,7 @@ from mnist_flax.data.dataset import Split
 from mnist_flax.data.pictures import Fitted, read_pictures
 from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UserError
+from mnist_flax.use.output_files import write_npz
 from mnist_flax.use.restore import Restored
 
 
@@ -157,14 +158,5 @@ def predict_split(restored: Restored, split: Split, output: Path) -> dict[str, n
     arrays: Any = {"labels": split.labels, **result}
     if class_names := answered_classes(restored):
         arrays["class_names"] = np.array(class_names)
-    temporary = output.with_name(output.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:  # an open file, or NumPy would append .npz to the name
-            np.savez(file, **arrays)
-        temporary.replace(output)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{output}: cannot be written ({error.strerror}). Make room, or name another place."
-        ) from error
+    write_npz(output, arrays)
     return result

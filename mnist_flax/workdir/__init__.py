@@ -3,6 +3,7 @@
     config.json      files.py: every resolved field, the data, the versions of the stack
     metrics.jsonl    rows.py: a JSON object a line
     trained_on.npy   known_images.py: digests of the images that it is trained on
+    pictures/        kept_pictures.py: what a task has drawn, by name and step
     chosen_on.npy    and of those that choose its best save
     checkpoints/     checkpoints.py: the newest saves, the best one, which one goes
                      saves.py: one save written and read; digests.py notices damage

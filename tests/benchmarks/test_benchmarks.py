@@ -56,6 +56,20 @@ def write(runs: Path, folder: Path) -> str:
     return (folder / "RESULTS.md").read_text()
 
 
+def test_chapters_about_other_runs_stay(report: str, tmp_path: Path) -> None:
+    _, line, _ = (ROOT / "docs/RESULTS.md").read_text().partition("\n## Networks that draw\n")
+    assert line
+    assert "Networks that draw" not in report
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from report import _others; print(_others(Path(sys.argv[2])), end='')"
+    )
+    (tmp_path / "RESULTS.md").write_text(f"# Older\n{line}Kept.\n")
+    command = [sys.executable, "-c", code, str(BENCHMARKS), str(tmp_path / "RESULTS.md")]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == f"{line}Kept.\n"
+
+
 def test_the_report(report: str) -> None:
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines()]
     runs = {cells[0]: cells[1:] for cells in lines if len(cells) == 11}

@@ -277,7 +277,7 @@ RESTORED_FAULTS = {
     "an output that is a folder": (
         ["--mode=predict", "--split=test", "--output=."],
         2,
-        "--output=.: name a file",
+        "--output=.: is a folder; name a file",
     ),
     "overrides without a recipe": (
         ["--mode=eval", "--config.batch_size=3"],

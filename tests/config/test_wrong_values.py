@@ -17,12 +17,12 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
     "seed": (-1, "=-1: must be at least 0."),
     "task.name": (
         "classify",
-        "='classify': unknown. Did you mean 'classification'? Known: classification; or",
+        "='classify': unknown. Did you mean 'classification'? Known: autoencoder, cl",
     ),
     "observers": (("losses",), "='losses': unknown. Did you mean 'lost_classes'? Known: "),
     "model.name": (
         "net",
-        "='net': unknown. Did you mean 'lenet'? Known: compact, lenet, threeconv, tutorial; or",
+        "='net': unknown. Did you mean 'lenet'? Known: compact, dcgan, lenet, ",
     ),
     "optimizer.name": ("sgdm", "='sgdm': unknown. Did you mean 'sgd'? Known: adabelief, "),
     "optimizer.learning_rate": (0.0, "=0.0: must be positive and finite."),

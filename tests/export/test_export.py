@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import TESTS, launch_command, launch_environment, recipe
+from exported_files import BLOCKER, card_examples
 from flax import linen as nn
 from PIL import Image
 
@@ -45,14 +46,6 @@ from mnist_flax.use.restore import Restored, restore
 Launch = Callable[..., CompletedProcess[str]]
 PROBABILITIES = ("probabilities",)
 RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
-BLOCKER = """\
-import sys
-class Blocker:
-    def find_spec(name, path=None, target=None):
-        if name.split(".")[0] in ("mnist_flax", "flax"):
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Blocker)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +127,6 @@ def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None
     assert all(line.endswith("over the probabilities of 37 images.") for line in told[1:])
 
 
-def card_examples(card: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-
-
 def test_the_cards_examples_run_without_this_package(
     exported, trained: Path, tmp_path: Path
 ) -> None:
@@ -200,7 +189,7 @@ def test_other_images_are_named_as_such(trained: Path, tmp_path: Path) -> None:
     result = evaluate_restored(restored, dataset.eval)
     recorded = json.loads((trained / "config.json").read_text())
     network, rows = trace_network(restored), [row | {"examples": 9}]
-    card = model_card(restored, network, dataset, recorded, result, 0.5, rows)
+    card = model_card(restored, [network], dataset, recorded, result, 0.5, rows)
     assert "On `train[:9]` of mnist: 9 images, other data or splits than the run's own" in card
     assert "| kept for evaluation | `test` |" in card
     assert "calibration error, 15 bins (Guo et al. 2017) | 0.5000 |" in card
@@ -213,7 +202,7 @@ def test_a_fallback_stands_in_the_card(trained: Path, opened) -> None:
     recorded["config"]["data"]["train_split"] = "train[5000:]"
     result = evaluate_restored(restored, dataset.eval)
     network = trace_network(restored)
-    card = model_card(restored, network, dataset, recorded, result, 0.0, [])
+    card = model_card(restored, [network], dataset, recorded, result, 0.0, [])
     assert "| fallback | mnist was asked for and was not to be had" in card
     assert "| trained on | `train`, 105 images |" in card  # whole, whatever the recipe cut
     assert "MNIST is light ink on black" in card
@@ -224,11 +213,13 @@ def test_mixed_and_extended_data_stand_in_the_card(trained: Path, opened) -> Non
     restored, dataset = opened
     recorded = json.loads((trained / "config.json").read_text())
     result, network = evaluate_restored(restored, dataset.eval), trace_network(restored)
-    plain = model_card(restored, network, dataset, recorded, result, 0.0, [])
+    plain = model_card(restored, [network], dataset, recorded, result, 0.0, [])
     assert "| mixed |" not in plain
     assert "| extended |" not in plain
-    recorded["config"]["data"] |= {"resplit": 7, "extended": True}
-    card = model_card(restored, network, dataset, recorded, result, 0.0, [])
+    assert "chose the best save" not in plain
+    recorded["config"]["data"] |= {"resplit": 7, "extended": True, "select_split": "train[9:]"}
+    card = model_card(restored, [network], dataset, recorded, result, 0.0, [])
+    assert "| chose the best save | `train[9:]` |" in card
     assert "| mixed | the two were put together, mixed, and cut at their sizes again, with" in card
     assert "with the seed 7: neither is the split of that name |" in card
     assert "| extended | 6 times as many images to train on: each image as it is, shifted" in card

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
+from exported_files import BLOCKER
 from flax import linen as nn
 from jax.experimental import io_callback
 from ml_collections import ConfigDict
 from PIL import Image
-from test_export import BLOCKER
 from tiny import get_config
 
 from mnist_flax import export
@@ -26,7 +26,7 @@ from mnist_flax.core.task import Metric, Spec, Task
 from mnist_flax.core.update import gradient_update
 from mnist_flax.data.dataset import CLASS_NAMES
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.export import FILES, export_network
+from mnist_flax.export import FORMATS, export_network
 from mnist_flax.export.network import trace_network
 from mnist_flax.export.onnx import run_onnx, to_onnx
 from mnist_flax.export.stablehlo import run_stablehlo, to_stablehlo
@@ -255,7 +255,7 @@ def exported_again(trained: Path, folder: Path, *names: str) -> list[str]:
     restored = replace(restored, task=restored.task._replace(exported=names))
     (folder / "config.json").write_text((trained / "config.json").read_text())
     told: list[str] = []
-    export_network(folder, restored, load_data(restored, print), list(FILES), told.append)
+    export_network(folder, restored, load_data(restored, print), list(FORMATS), told.append)
     return told
 
 

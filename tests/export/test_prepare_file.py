@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawings import LOOKS, drawings
+from exported_files import BLOCKER, card_examples
 from PIL import Image
 from sample_run import train_on_sample
-from test_export import BLOCKER, card_examples
 
 from mnist_flax.data.pictures import read_picture
 from mnist_flax.data.preparation import DIGIT, Preparation
@@ -83,6 +83,7 @@ except ValueError as error:
     )
 
 
+@pytest.mark.slow
 def test_exported_files_answer_to_pictures_as_predict_does(
     launch: Launch, tmp_path: Path, pictures: dict[Path, int]
 ) -> None:

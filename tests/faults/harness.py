@@ -193,11 +193,18 @@ class Bench:
         assert_same(rows(workdir), rows(undisturbed))
         kinds = ("epoch", "predictions")
         assert_same(events(workdir, *kinds), events(undisturbed, *kinds))
+        assert pictures(workdir) == pictures(undisturbed)
         for which in ("latest", "best"):
             ours, theirs = (leaves(folder, which) for folder in (workdir, undisturbed))
             assert ours.keys() == theirs.keys()
             assert [name for name in ours if ours[name] != theirs[name]] == [], which
         return "bit-identical"
+
+
+def pictures(workdir: Path) -> dict[str, bytes]:
+    """What a run has drawn, by file."""
+    folder = workdir / "pictures"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
 
 def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:

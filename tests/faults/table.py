@@ -202,7 +202,5 @@ FAULTS = {
 SHORT = (
     "kill -9: the middle of a chunk",
     "SIGTERM: the middle of an evaluation",
-    "newest save: its arrays with a flipped bit",
     "unfinished saves left behind",
-    "two processes in one workdir",
 )

@@ -12,14 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import turned_folder
+from conftest import launch_environment, turned_folder
 
 pytest.register_assert_rewrite("harms", "harness", "kills", "table")
 from harness import Bench, report  # noqa: E402
 from kills import every_file_operation, random_kills  # noqa: E402
 from table import FAULTS, SHORT  # noqa: E402
-
-pytestmark = pytest.mark.compiles
 
 Outcomes = dict[str, "Future[str]"]
 
@@ -29,6 +27,8 @@ def bench(
     digits: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Bench]:
     bench = Bench(digits, tmp_path_factory.mktemp("faults"))
+    if request.config.option.markexpr != "slow":  # nothing there is about compiling
+        bench.known = launch_environment()
     bench.prepare()
     yield bench
     told = {name: bench.told[name] for name in (*FAULTS, *bench.told) if name in bench.told}
@@ -40,7 +40,9 @@ def bench(
         Path(file).write_text(table)
 
 
-RECIPE = """
+# Other tasks, each in a recipe with the intervals of tiny.py.
+RECIPES = {
+    "regression": """
 from ml_collections import ConfigDict
 from tiny import get_config as tiny
 
@@ -49,15 +51,29 @@ def get_config():
     config.task = ConfigDict({"name": "turned:turned", "max_degrees": 45.0})
     config.optimizer.learning_rate = 0.03  # so that each evaluation is the best so far
     return config
-"""
+""",
+    "autoencoder": """
+from ml_collections import ConfigDict
+from tiny import get_config as tiny
+
+def get_config():
+    config = tiny()
+    config.task = ConfigDict({"name": "autoencoder"})
+    config.model = ConfigDict({"name": "vae", "hidden": 16, "latent_size": 4})
+    return config
+""",
+}
 
 
-@pytest.fixture(scope="session")
-def regression(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+@pytest.fixture(scope="session", params=RECIPES)
+def other(
+    request: pytest.FixtureRequest, digits: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
     folder = turned_folder(tmp_path_factory.mktemp("task"))
-    (folder / "tiny_turned.py").write_text(RECIPE)
+    (folder / f"tiny_{request.param}.py").write_text(RECIPES[request.param])
     sys.path.append(str(folder))  # the runs are restored here, too
-    bench = Bench(digits, tmp_path_factory.mktemp("regression"), folder / "tiny_turned.py")
+    runs = tmp_path_factory.mktemp(request.param)
+    bench = Bench(digits, runs, folder / f"tiny_{request.param}.py")
     bench.prepare()
     yield bench
     sys.path.remove(str(folder))
@@ -84,11 +100,11 @@ def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
 
 @pytest.mark.slow  # what of a task's own a stop may get wrong is in test_own_task.py, too
 @pytest.mark.parametrize("name", FAULTS)
-def test_another_task_has_the_same_faults(name: str, regression: Bench) -> None:
-    """The regression of docs/TASKS.md."""
+def test_another_task_has_the_same_faults(name: str, other: Bench) -> None:
+    """The regression of docs/TASKS.md, and the autoencoder."""
     if obstacle := FAULTS[name].obstacle():
         pytest.skip(obstacle)
-    regression.perform(FAULTS[name])
+    other.perform(FAULTS[name])
 
 
 @pytest.mark.slow

@@ -64,6 +64,7 @@ def test_answers_that_numpy_has_no_type_for_are_float32(tiny_config, tmp_path) -
     assert answers["mean"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_it_is_trained_predicted_and_reported(launch: Launch, digits: Path, tmp_path: Path) -> None:
     flags = (f"--config={TESTS / 'tiny.py'}", "--workdir=run")
     more = (f"--config.data.data_dir={digits}", "--config.num_steps=8")

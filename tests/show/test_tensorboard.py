@@ -139,6 +139,7 @@ def test_the_config_is_there_as_hyperparameters(told_config, tmp_path) -> None:
     assert {info.name.tag for info in experiment.metric_infos} == {"eval/accuracy", "eval/loss"}
 
 
+@pytest.mark.slow
 def test_two_stops_and_a_kill_leave_each_step_once(told_config, tmp_path) -> None:
     """The kill: rows up to step 32 are written when the newest save is that of step 17."""
     train(told_config, tmp_path / "straight")

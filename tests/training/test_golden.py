@@ -39,7 +39,7 @@ GOLDEN = TESTS / "training/golden.json"
 # steps (measured: vectors of SSE4.2 on one core, and LLVM's optimizations on). The tolerances are
 # at least three times what was seen when all parameters of the start were changed by a millionth
 # of themselves, about ten times a rounding: up to 2e-7, 5e-4, 1e-6, 1e-6, 1e-4, 2e-5, 2e-3 and
-# 8e-3, in this order. Wide are those of
+# 8e-3, in this order; of vae and dcgan 2e-7. Wide are those of
 #   tutorial:quick, speedrun and fast995, whose rates are high: where two values under a max-pool
 #     are almost equal and change places, the gradient goes elsewhere at once;
 #   lenet_augmented, which a rounding alone takes to 1e-4: before a batch-norm its convolutions'
@@ -53,11 +53,20 @@ TOLERANCES = {
     "rmsprop": 2e-4,
     "speedrun": 2e-2,
     "fast995": 3e-2,
+    "vae": 1e-5,
+    "dcgan": 1e-5,
 }
 
 # Of the recipes whose rate depends on the number of steps: seven let it climb for two steps, as it
 # climbs for 30 % of them, and reach its peak in the third. The others run for five.
 STEPS = {"speedrun": 7, "fast995": 7}
+
+
+# Of what is not called 'loss' in the rows.
+SHOWN = {
+    "vae": {"train": "negative_elbo", "eval": "negative_elbo"},
+    "dcgan": {"train": "fake_loss", "eval": "fake_estimate"},
+}
 
 
 def golden_recipe(name: str) -> ConfigDict:
@@ -84,7 +93,8 @@ def first_steps(name: str, workdir: Path) -> dict[str, Any]:
     train(config, workdir)
     losses: dict[str, list[float]] = {"train": [], "eval": []}
     for row in rows(workdir):
-        losses[row["split"]].append(float(f"{row['loss']:.8g}"))
+        shown = SHOWN.get(name, {}).get(row["split"], "loss")
+        losses[row["split"]].append(float(f"{row[shown]:.8g}"))
     return {"losses": losses["train"], "evaluation": losses["eval"][-1]}
 
 
@@ -102,7 +112,10 @@ def test_no_field_of_a_recipe_has_changed(name: str) -> None:
     assert flatten(golden_recipe(name)) == golden()["defaults"] | golden()["recipes"][name]["sets"]
 
 
-@pytest.mark.parametrize("name", TOLERANCES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "dcgan" else n for n in TOLERANCES],
+)
 def test_the_first_steps_of_a_recipe_go_as_they_went(name: str, tmp_path: Path) -> None:
     now, then = first_steps(name, tmp_path), golden()["recipes"][name]
     assert now["losses"][0] == pytest.approx(then["losses"][0], rel=1e-5)

@@ -19,7 +19,9 @@ from mnist_flax.training import train
 from mnist_flax.use.restore import restore
 
 Launch = Callable[..., CompletedProcess[str]]
-RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
+CLASSIFYING = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
+DRAWING = ("vae", "dcgan")  # each has a test of its own in tests/tasks
+RECIPES = (*CLASSIFYING, *DRAWING)
 
 # 240 digits, so that an epoch of four batches ends inside the run (of 24 with the extended set).
 SMALL: dict[str, Any] = {
@@ -39,14 +41,8 @@ def test_every_recipe_is_here() -> None:
     assert sorted(path.stem for path in (ROOT / "configs").glob("*.py")) == sorted(RECIPES)
 
 
-# Each takes 15 to 30 s; what is first computed in each is in test_golden.py, in the ordinary run.
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "tutorial" else pytest.param(name, marks=pytest.mark.slow)
-        for name in RECIPES
-    ],
-)
+@pytest.mark.slow  # 15 to 30 s each; test_golden.py has what is first computed in each
+@pytest.mark.parametrize("name", CLASSIFYING)
 def test_a_recipe_trains_resumes_evaluates_and_predicts(
     name: str, launch: Launch, tmp_path: Path
 ) -> None:
@@ -91,7 +87,7 @@ def test_a_recipe_takes_the_sample_whole_where_its_split_does_not_fit(name: str)
     assert (len(dataset.train.labels), len(dataset.eval.labels)) == (4000, 1000)
     expected = "config.data.train_split='train[5000:]' is beyond the 4,000 digits that the "
     assert [note[: len(expected)] for note in dataset.notes] == (
-        [expected] if name in ("adam", "rmsprop") else []
+        [expected] if name in ("adam", "rmsprop", "dcgan") else []
     )
 
 

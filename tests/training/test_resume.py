@@ -142,6 +142,7 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen) -> Non
         time.sleep(0.01)
 
 
+@pytest.mark.slow  # SIGTERM at a chosen moment is in faults/, in the ordinary run, too
 def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch) -> None:
     """SIGINT, at whatever step it comes; SIGTERM and kill -9 come at chosen moments in faults/."""
     more = (
@@ -191,7 +192,6 @@ def test_a_signal_in_compilation_saves_the_start(digits, tmp_path) -> None:
     assert (tmp_path / "run/checkpoints/latest/0").exists()
 
 
-@pytest.mark.compiles
 def test_the_same_run_twice_gives_the_same_bits(tiny_config, tmp_path) -> None:
     first, second = (train(tiny_config, tmp_path / name) for name in "ab")
     jax.tree.map(np.testing.assert_array_equal, first, second)
