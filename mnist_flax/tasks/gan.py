@@ -1,7 +1,7 @@
 """Draw so that a second network cannot tell the drawings from images: a generative adversary."""
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -60,9 +60,6 @@ def gan(
         lambda: optimizer_of(config, spec.num_steps),
         lambda: optimizer_of(_at_rate(config, discriminator_learning_rate), spec.num_steps),
     )
-    seed, size = config.seed, model.latent_size
-    generate = functools.partial(_apply, model, "generate", "generator")
-    discriminate = functools.partial(_apply, model, "discriminate", "discriminator")
 
     def init_opt(variables: Variables) -> OptState:
         params = variables["params"]
@@ -72,72 +69,12 @@ def gan(
             "generator": optimizer.init(params["generator"]),
         }
 
-    def update(
-        variables: Variables, opt_state: OptState, batch: Batch, step: jax.Array, key: jax.Array
-    ) -> tuple[Variables, OptState, Sums]:
-        noise = [
-            jax.random.normal(jax.random.fold_in(key, n), (len(batch.images), size)) for n in (1, 2)
-        ]
-        params, stats = variables["params"], variables["batch_stats"]
-        real = normalize(batch.images)
-        fake, _ = generate(params["generator"], stats, noise[0])
-
-        def on(images: jax.Array, label: float, params: Any) -> jax.Array:
-            return _cross_entropy(discriminate(params, stats, images)[0], label)
-
-        def fooled(params: Any, judge: Any) -> tuple[jax.Array, Any]:
-            images, changed = generate(params, stats, noise[1])
-            return _cross_entropy(discriminate(judge, stats, images)[0], 1.0), changed
-
-        judge, opt_state, losses, grads = params["discriminator"], dict(opt_state), {}, {}
-        for name, images, label in (("real", real, 1.0), ("fake", fake, 0.0)):
-            loss = functools.partial(on, images, label)
-            losses[f"{name}_loss"], grads[name] = jax.value_and_grad(loss)(judge)
-        for name in ("real", "fake"):
-            updates, opt_state[name] = other.update(grads[name], opt_state[name], judge)
-            judge = optax.apply_updates(judge, updates)
-        gradient = jax.value_and_grad(fooled, has_aux=True)
-        (losses["generator_loss"], changed), grad = gradient(params["generator"], judge)
-        updates, moments = optimizer.update(grad, opt_state["generator"], params["generator"])
-        drawn = optax.apply_updates(params["generator"], updates), moments, changed
-        before = params["generator"], opt_state["generator"], stats
-        generator, opt_state["generator"], stats = jax.tree.map(
-            lambda new, old: jnp.where(step < first_steps, old, new), drawn, before
-        )
-        count = len(batch.images)
-        sums = {name: count * loss for name, loss in losses.items()}
-        variables = {
-            **variables,
-            "params": {"generator": generator, "discriminator": judge},
-            "batch_stats": stats,
-        }
-        return variables, opt_state, {**sums, "count": jnp.int32(count)}
-
-    def evaluate(variables: Variables, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
-        def draw(index: jax.Array) -> jax.Array:
-            return jax.random.normal(rng_key(seed, "noise", index), (size,))
-
-        drawn = sample(variables, jax.vmap(draw)(batch.index))
-        estimates = {
-            "real_estimate": estimate(variables, normalize(batch.images)),
-            "fake_estimate": estimate(variables, drawn),
-        }
-        mask = batch.mask if batch.mask is not None else jnp.ones(len(batch.images), bool)
-        sums = {name: jnp.where(mask, each, 0.0).sum() for name, each in estimates.items()}
-        return {**sums, "count": jnp.sum(mask, dtype=jnp.int32)}, estimates
-
-    def estimate(variables: Variables, images: jax.Array) -> jax.Array:
-        return nn.sigmoid(model.apply(variables, images, method="discriminate"))
-
-    def sample(variables: Variables, latents: jax.Array) -> jax.Array:
-        return model.apply(variables, latents, method="generate")
-
     return Task(
         init=functools.partial(init_variables, model, spec.image_shape),
         init_opt=init_opt,
-        update=update,
-        evaluate=evaluate,
-        predict=lambda variables, images: {"real": estimate(variables, normalize(images))},
+        update=functools.partial(_update, model, other, optimizer, first_steps),
+        evaluate=functools.partial(_evaluate, model, config.seed),
+        predict=lambda variables, images: {"real": _estimate(model, variables, normalize(images))},
         metrics=METRICS,
         observers=("samples",),
         rates={
@@ -147,10 +84,103 @@ def gan(
             ),
         },
         model=model,
-        sample=sample,
-        latent_size=size,
+        sample=functools.partial(_sample, model),
+        latent_size=model.latent_size,
         modes=("eval", "predict", "report", "export", "sample"),
     )
+
+
+def _update(
+    model: nn.Module,
+    other: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
+    first_steps: int,
+    variables: Variables,
+    opt_state: OptState,
+    batch: Batch,
+    step: jax.Array,
+    key: jax.Array,
+) -> tuple[Variables, OptState, Sums]:
+    """One step: the discriminator's two updates, then the generator's; see gan()."""
+    count, size = len(batch.images), model.latent_size
+    noise = [jax.random.normal(jax.random.fold_in(key, n), (count, size)) for n in (1, 2)]
+    before, stats = variables["params"], variables["batch_stats"]
+    fake, _ = _apply(model, "generate", "generator", before["generator"], stats, noise[0])
+    images = {"real": normalize(batch.images), "fake": fake}
+    judge, moments, losses = _teach_discriminator(
+        model, other, before["discriminator"], stats, opt_state, images
+    )
+
+    def fooled(params: Any) -> tuple[jax.Array, Any]:
+        drawn, changed = _apply(model, "generate", "generator", params, stats, noise[1])
+        logits, _ = _apply(model, "discriminate", "discriminator", judge, stats, drawn)
+        return _cross_entropy(logits, 1.0), changed
+
+    gradient = jax.value_and_grad(fooled, has_aux=True)
+    (losses["generator_loss"], changed), grads = gradient(before["generator"])
+    updates, state = optimizer.update(grads, opt_state["generator"], before["generator"])
+    after = optax.apply_updates(before["generator"], updates), state, changed
+    generator, state, stats = jax.tree.map(
+        lambda new, old: jnp.where(step < first_steps, old, new),
+        after,
+        (before["generator"], opt_state["generator"], stats),
+    )
+    params = {"generator": generator, "discriminator": judge}
+    sums = {name: count * loss for name, loss in losses.items()}
+    return (
+        {**variables, "params": params, "batch_stats": stats},
+        {**moments, "generator": state},
+        {**sums, "count": jnp.int32(count)},
+    )
+
+
+def _teach_discriminator(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    judge: Any,
+    stats: Any,
+    opt_state: OptState,
+    images: dict[str, jax.Array],
+) -> tuple[Any, OptState, dict[str, jax.Array]]:
+    """Both gradients at the parameters before either update; images' is made first."""
+    losses, grads, moments = {}, {}, dict(opt_state)
+    for name, label in (("real", 1.0), ("fake", 0.0)):
+
+        def loss(params: Any, name: str = name, label: float = label) -> jax.Array:
+            logits, _ = _apply(model, "discriminate", "discriminator", params, stats, images[name])
+            return _cross_entropy(logits, label)
+
+        losses[f"{name}_loss"], grads[name] = jax.value_and_grad(loss)(judge)
+    for name in ("real", "fake"):
+        updates, moments[name] = optimizer.update(grads[name], moments[name], judge)
+        judge = optax.apply_updates(judge, updates)
+    return judge, moments, losses
+
+
+def _evaluate(
+    model: nn.Module, seed: int, variables: Variables, batch: Batch
+) -> tuple[Sums, dict[str, jax.Array]]:
+    """The discriminator's estimates of images, and of drawings of noise of (seed, index)."""
+
+    def draw(index: jax.Array) -> jax.Array:
+        return jax.random.normal(rng_key(seed, "noise", index), (model.latent_size,))
+
+    drawn = _sample(model, variables, jax.vmap(draw)(batch.index))
+    estimates = {
+        "real_estimate": _estimate(model, variables, normalize(batch.images)),
+        "fake_estimate": _estimate(model, variables, drawn),
+    }
+    mask = batch.mask if batch.mask is not None else jnp.ones(len(batch.images), bool)
+    sums = {name: jnp.where(mask, each, 0.0).sum() for name, each in estimates.items()}
+    return {**sums, "count": jnp.sum(mask, dtype=jnp.int32)}, estimates
+
+
+def _estimate(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
+    return nn.sigmoid(cast(jax.Array, model.apply(variables, images, method="discriminate")))
+
+
+def _sample(model: nn.Module, variables: Variables, latents: jax.Array) -> jax.Array:
+    return cast(jax.Array, model.apply(variables, latents, method="generate"))
 
 
 def _apply(

@@ -70,9 +70,7 @@ class Checkpoints:
         return sorted({*self._latest.steps(), *self._best.steps()})
 
     def find(self, which: str) -> int:
-        """Returns the step that 'latest', 'best' or a number names.
-
-        Of two copies of it, the one among the latest is read for 'latest', else the best one.
+        """Returns the step that 'latest', 'best' or a number names; 'latest' is read from latest/.
 
         Raises:
           UsageError: there is no such save; the message lists those there are.
