@@ -43,7 +43,7 @@ from mnist_flax.keys import rng_key
 from mnist_flax.training.compilation import compile_programs, init_state
 from mnist_flax.training.gather import Plan, gather
 
-DRAWING = {"dcgan", "vae"}  # whose peers are others
+DRAWING = {"dcgan", "dcgan_fast", "vae"}  # whose peers are others
 RECIPES = sorted({path.stem for path in (machine.ROOT / "configs").glob("*.py")} - DRAWING)
 PEER_ARCHS = ("lenet_augmented", "rmsprop", "tutorial")  # recipes that the PyTorch peer has, too
 

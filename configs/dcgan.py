@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     """Returns the recipe."""
     config = default_config()
     config.task = ConfigDict(
-        {"name": "gan", "discriminator_learning_rate": 3e-4, "first_steps": 300}
+        {"name": "gan", "discriminator_learning_rate": 3e-4, "first_steps": 300, "judge": ""}
     )
     config.model = ConfigDict({"name": "dcgan"})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-4})

@@ -35,6 +35,12 @@ def together(*calls: Callable[[], Any]) -> tuple[Any, ...]:
     return tuple(results)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Says whether Python, NumPy or XLA could not have the memory that it asked for."""
+    of_xla = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+    return isinstance(error, MemoryError) or (of_xla and "RESOURCE_EXHAUSTED" in str(error))
+
+
 def where_it_failed(error: BaseException, *callers: str) -> str:
     """Returns 'mine.py, line 12: TypeError: …' for a fault in a user's own function.
 

@@ -75,7 +75,7 @@ def parse(argv: Sequence[str]) -> Launch:
     refuse(set(_OURS) - TAKES[FLAGS.mode] - {"config", "workdir", "mode"})
     if files and FLAGS.mode != "predict":
         raise UsageError(f"the argument {files[0]!r}: {_nothing_to_do_with_it()}")
-    return Launch(argv, files, recipe, overrides)
+    return Launch(argv, files, recipe, overrides())
 
 
 def refuse(names: set[str]) -> None:

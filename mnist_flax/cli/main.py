@@ -22,7 +22,7 @@ from pathlib import Path
 from mnist_flax.cli.flags import FLAGS, describe_flags, parse
 from mnist_flax.cli.hints import say
 from mnist_flax.cli.modes import MODES
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UserError, out_of_memory
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,8 +31,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"{__doc__}\n{describe_flags()}")
         return 0
     sys.path.append(str(Path.cwd()))  # where 'package.module:attribute' of a config may lie
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path comes out in the bytes that it has
-        sys.stdout.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path comes out in the bytes that it has; what a console's alphabet lacks, as an escape.
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
         launch = parse(argv)
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps
@@ -42,6 +44,14 @@ def main(argv: Sequence[str]) -> int:
         return error.exit_status
     except OSError as error:  # a full disk, a closed pipe: nothing that a traceback explains
         say(f"Error: {error}")
+        return 1
+    except Exception as error:  # raised again, but for what a machine can cause
+        if not out_of_memory(error):
+            raise
+        say(
+            f"Error: out of memory ({str(error).splitlines()[0][:160]}). Lower "
+            "--config.batch_size, or take a smaller network."
+        )
         return 1
     except KeyboardInterrupt:
         say("Interrupted.")

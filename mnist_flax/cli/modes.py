@@ -53,12 +53,15 @@ def _train(launch: Launch) -> int:
 
 
 def _evaluate(launch: Launch) -> int:
-    from mnist_flax.use.evaluation import evaluate_restored
+    from mnist_flax.use.evaluation import evaluate_restored, find_measure
     from mnist_flax.workdir.known_images import count_known
 
     restored = _restore(launch.overrides)
     dataset = _load_data(restored)
-    result = evaluate_restored(restored, dataset.eval)
+    measure = find_measure(restored.task, restored.config, dataset, dataset.eval.images)
+    if measure.told:
+        say(measure.told)
+    result = evaluate_restored(restored, dataset.eval, measure)
     row = {
         **result.means,
         "global_step": int(restored.state.step),
@@ -186,9 +189,11 @@ def _sample(launch: Launch) -> int:
 
 def _serve(launch: Launch) -> int:
     from mnist_flax.serve import serve
+    from mnist_flax.use.prediction import is_classification
 
     restored = _restore(launch.overrides)
-    prepared = _preparation(restored)
+    draws = restored.task.sample is not None and not is_classification(restored)
+    prepared = None if draws else _preparation(restored)
     serve(restored, prepared, host=FLAGS.host, port=FLAGS.port, report=say)
     return 0
 

@@ -1,10 +1,11 @@
 """--config and its overrides: the file is executed once, every fault of the flags told at once."""
 
+import ast
 import copy
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ _KINDS = {
     "float": "a number",
     "tuple": "names, such as \"'random_rotation','random_shift'\"",
 }
+# What these hold is passed on by name, so that a field may be added: config.optimizer.momentum, or
+# config.augment.salt.share for a function of that name.
+_OPEN = r"(?:task|model|optimizer|schedule)\.[^.]+|augment\.[^.]+\.[^.]+"
 _CONFIG = r"--?config(=|$)"
 _OVERRIDE = r"--?(?:no)?config\.([^=]*)(=?)(.*)"
 
@@ -86,23 +90,53 @@ def _fault_in(path: Path, error: BaseException) -> str:
 
 def define_overrides(
     argv: Sequence[str], recipe: ConfigDict | None, values: flags.FlagValues
-) -> Mapping[str, Any]:
-    """Defines a flag of the field's type for each --config.field on the command line.
+) -> Callable[[], dict[str, Any]]:
+    """Defines a flag for each --config.field on the command line.
+
+    One that the recipe has is of its type. One that is added to a section that passes its fields on
+    is what Python takes its text for: a number, true or false, a tuple; else it is text.
 
     Returns:
-      {'optimizer.learning_rate': 0.01, …}: empty until values(argv), which fills it.
+      () -> {'optimizer.learning_rate': 0.01, …}, to be called after values(argv).
 
     Raises:
       UsageError: there is no recipe, no such field, or a value is of another type; a line for each.
     """
     given = [argument for argument in argv if re.match(_OVERRIDE, argument)]
     if not given:
-        return {}
+        return dict
     if recipe is None:
         raise UsageError("--config.… overrides a recipe: name it with --config=FILE.")
     if faults := _override_faults(argv, recipe):
         raise UsageError("\n".join(faults))
-    return _define(given, recipe, values)
+    names = dict.fromkeys(_name(argument) for argument in given)
+    added = [name for name in names if name not in flatten(recipe)]
+    for name in added:
+        flags.DEFINE_string(f"config.{name}", None, "", flag_values=values)
+    old = [argument for argument in given if _name(argument) not in added]
+    known = _define(old, recipe, values) if old else {}
+
+    def found() -> dict[str, Any]:
+        return {**known, **{name: _literal(values[f"config.{name}"].value) for name in added}}
+
+    return found
+
+
+def _name(argument: str) -> str:
+    """Returns the field of a --config.field…"""
+    match = re.match(_OVERRIDE, argument)
+    assert match is not None  # who calls has looked
+    return match[1]
+
+
+def _literal(text: str) -> Any:
+    """Returns what a value's text means: 0.9, True, (8, 16), None, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _define(
@@ -127,13 +161,21 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
         if match is None:
             continue
         name, equals, value = match.groups()
+        inside = [field for field in fields if field.startswith(name + ".")]
+        if name not in fields and not inside and re.fullmatch(_OPEN, name):
+            if argument.lstrip("-").startswith("no") or not (equals or argv[i + 1 : i + 2]):
+                faults.append(f"--config.{name}: is no field yet; give it a value, {name}=…")
+            continue
         if name not in fields:
-            inside = [field for field in fields if field.startswith(name + ".")]
             hint = f" It is a section; set {inside[0]} or another." if inside else ""
             faults.append(f"--config.{name}: no such field.{hint or nearest(name, fields)}")
             continue
         section, _, leaf = name.rpartition(".")
         kind = (recipe[section] if section else recipe).get_type(leaf).__name__
+        if argument.lstrip("-").startswith("no") and (equals or kind != "bool"):
+            told = f"says false: without a value, of what is {_KINDS['bool']}"
+            faults.append(f"--noconfig.{name}{equals}{value}: {told}.")
+            continue
         apart = [] if equals or kind == "bool" else argv[i + 1 : i + 2]  # --config.seed 3
         values = flags.FlagValues()
         try:

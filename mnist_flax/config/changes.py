@@ -20,6 +20,7 @@ _HARMLESS = (
     "observers",
     "log_probabilities",
     "tensorboard",
+    "task.judge",
     "data.name",
     "data.data_dir",
     "data.transpose",
@@ -65,8 +66,18 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[Config
     for field, other in (("num_steps", "num_epochs"), ("num_epochs", "num_steps")):
         if field in overrides:
             new[other] = None
-    new.update_from_flattened_dict(overrides)
+    with new.unlocked():  # fields may be added, and a section of an augmentation
+        for name, value in overrides.items():
+            _set(new, name.split("."), value)
     return new, notes
+
+
+def _set(config: ConfigDict, path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        if part not in config:
+            config[part] = ConfigDict()
+        config = config[part]
+    config[path[-1]] = value
 
 
 def flatten(config: ConfigDict | dict) -> dict[str, Any]:

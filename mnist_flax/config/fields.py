@@ -34,6 +34,10 @@ def default_config() -> ConfigDict:
     # A gradient whose norm, over all parameters together, is larger is scaled down to it.
     config.clip_by_global_norm = config_dict.placeholder(float)
 
+    # What is evaluated, chosen and used is the mean of the last steps' parameters and running
+    # statistics, each step counting so many times as much as the one after it; 0 for none.
+    config.ema_decay = 0.0
+
     config.batch_size = 100
     # One of the two is set. An epoch is all full batches of the training data, once.
     config.num_steps = config_dict.placeholder(int)

@@ -145,6 +145,9 @@ def _faults(config: ConfigDict) -> list[str]:
     smoothing = config.label_smoothing
     if smoothing is not None and not 0 <= smoothing < 1:
         faults.append(f"config.label_smoothing={smoothing}: a share, at least 0 and below 1.")
+    decay = config.ema_decay
+    if decay is not None and not 0 <= decay < 1:
+        faults.append(f"config.ema_decay={decay}: at least 0, which is none, and below 1.")
     clip = config.clip_by_global_norm
     if clip is not None and not 0 < clip < 3e38:
         faults.append(f"config.clip_by_global_norm={clip}: must be positive and finite.")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,27 @@ from mnist_flax.core.task import Task, Variables
 from mnist_flax.data.sources import Feed, Source
 
 
+class Measure(NamedTuple):
+    """What is measured of a whole evaluation, where no mean over examples tells it.
+
+    Attributes:
+      told: what is said of it before the first.
+      digest: of whatever it measures with; '' where that is nothing.
+      of: (outputs of task.evaluate over the split, on the host) -> numbers by name, which stand
+        among the means.
+    """
+
+    told: str = ""
+    digest: str = ""
+    of: Callable[[Mapping[str, np.ndarray]], dict[str, float]] = lambda outputs: {}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a task says of a whole split.
 
     Attributes:
-      means: of each metric, over all examples.
+      means: of each metric, over all examples; and what is measured of all of them together.
       examples: how many.
       seconds: how long it took.
       outputs: of task.evaluate by name, [N, …], in the order of the split.
@@ -41,6 +56,7 @@ def evaluate(
     source: Source,
     task: Task,
     should_stop: Callable[[], bool] = lambda: False,
+    measure: Measure | None = None,
 ) -> Evaluation | None:
     """Evaluates batch by batch.
 
@@ -50,6 +66,7 @@ def evaluate(
       source: of the split; its last batch is filled up and masked.
       task: its metrics give the order of the means.
       should_stop: asked after every batch.
+      measure: what is measured besides.
 
     Returns:
       The means and outputs, or None when it was stopped before the end.
@@ -66,14 +83,15 @@ def evaluate(
         if should_stop():
             return None
     assert total is not None  # a split has at least one example
-    seconds, examples = time.perf_counter() - started, int(total["count"])
-    columns = jax.device_get(parts)
+    examples, columns = int(total["count"]), jax.device_get(parts)
+    # What fills the last batch up stands at its end.
+    outputs = {
+        name: np.concatenate([part[name] for part in columns])[:examples] for name in columns[0]
+    }
+    measured = measure.of(outputs) if measure else {}
     return Evaluation(
-        means=means(total, task.metrics),
+        means={**measured, **means(total, task.metrics)},
         examples=examples,
-        seconds=seconds,
-        # What fills the last batch up stands at its end.
-        outputs={
-            name: np.concatenate([part[name] for part in columns])[:examples] for name in columns[0]
-        },
+        seconds=time.perf_counter() - started,
+        outputs=outputs,
     )

@@ -111,6 +111,7 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
                 f"config.task.name={name!r}: the sums of {part} have no 'count', only "
                 f"{', '.join(sums) or 'nothing'}. Add how many examples they are over."
             )
+    evaluated = {*evaluated, *task.measured}
     if task.best and not (task.best in task.metrics and task.best in evaluated):
         raise UsageError(
             f"config.task.name={name!r}: best={task.best!r} is no metric that evaluate sums. It "

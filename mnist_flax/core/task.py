@@ -61,6 +61,10 @@ class Task(NamedTuple):
       predict: (variables, images uint8 [B, H, W, C]) -> outputs [B, …] by name: what is answered to
         pictures.
       metrics: the names of Sums that console and pages show, in this order; rows have every sum.
+      measure: 'package.module:function' of what is measured of a whole evaluation beside the means:
+        (config, dataset, images uint8 [N, H, W, C] that are evaluated) ->
+        core.evaluation.Measure; '' for nothing.
+      measured: the metrics among what it measures; the rest is in the rows alone.
       best: the metric that chooses the best save; '' for none.
       observers: names of show/observers.py, or 'package.module:function': what is looked at beside
         the numbers of a row.
@@ -71,11 +75,13 @@ class Task(NamedTuple):
         that look into its layers; None where there is no such one.
       in_training: (variables, batch, key) -> outputs [B, …] by name, as `update` computes them; for
         observers of training rows. None where nobody looks.
-      exported: which outputs of `predict` an exported file gives; () for all.
+      exported: which outputs of `predict` an exported file gives; () for all, None for no file.
       modes: of launch.py, besides 'train': which make sense.
       sample: (variables, latents float32 [B, latent_size], standard normal) -> pictures float32
         [B, H, W, C] in [0, 1]: what is drawn out of noise. None where nothing is.
       latent_size: of what `sample` draws from.
+      answering: (variables) -> those of them that `model` answers with: all, unless a wrapper keeps
+        an average of them beside them.
     """
 
     init: Callable[[jax.Array], Variables]
@@ -86,12 +92,15 @@ class Task(NamedTuple):
     evaluate: Callable[[Variables, Batch], tuple[Sums, dict[str, jax.Array]]]
     predict: Callable[[Variables, jax.Array], dict[str, jax.Array]]
     metrics: Mapping[str, Metric]
+    measure: str = ""
+    measured: tuple[str, ...] = ()
     best: str = ""
     observers: tuple[str, ...] = ()
     rates: Mapping[str, Rate] = {}
     model: nn.Module | None = None
     in_training: Callable[[Variables, Batch, jax.Array], dict[str, jax.Array]] | None = None
-    exported: tuple[str, ...] = ()
+    exported: tuple[str, ...] | None = ()
     modes: tuple[str, ...] = ("eval", "predict", "report", "export")
     sample: Callable[[Variables, jax.Array], jax.Array] | None = None
     latent_size: int = 0
+    answering: Callable[[Variables], Variables] = lambda variables: variables

@@ -154,7 +154,7 @@ def _sample(config_data: Any) -> Dataset:
     sizes = {name: len(split.labels) for name, split in raw.splits.items()}
     notes: list[str] = []
 
-    def fitting(field: str, whole: str) -> str:
+    def fitting(field: str, whole: str, instead: str, told: str) -> str:
         expression, field = getattr(config_data, field), f"config.data.{field}"
         try:
             resolve_split(expression, sizes, field)
@@ -163,14 +163,18 @@ def _sample(config_data: Any) -> Dataset:
                 raise
             notes.append(
                 f"{field}={expression!r} is beyond the {sizes[whole]:,} digits that the "
-                f"{sample.NAME} has in {whole!r}: all of them are taken."
+                f"{sample.NAME} has in {whole!r}: {told}."
             )
-            return whole
+            return instead
         return expression
 
-    splits = fitting("train_split", "train"), fitting("eval_split", "test")
+    whole, none = "all of them are taken", "none is held out to choose the best save"
+    splits = (
+        fitting("train_split", "train", "train", whole),
+        fitting("eval_split", "test", "test", whole),
+    )
+    select = config_data.select_split and fitting("select_split", "train", "", none)
     raw = replace(raw, notes=tuple(notes))
     if config_data.resize is not None:
         raw = scaling.scaled(raw, config_data.resize)
-    others = config_data.resplit, config_data.select_split
-    return make_dataset(sample.NAME, raw, *splits, *others)
+    return make_dataset(sample.NAME, raw, *splits, config_data.resplit, select)

@@ -24,7 +24,7 @@ from mnist_flax.export.onnx import require, run_onnx, to_onnx
 from mnist_flax.export.prepare_file import PREPARE_FILE, prepare_file, takes_pictures
 from mnist_flax.export.stablehlo import run_stablehlo, to_stablehlo
 from mnist_flax.use.calibration import calibration
-from mnist_flax.use.evaluation import evaluate_restored
+from mnist_flax.use.evaluation import evaluate_restored, find_measure
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import read_config, write_atomic
 from mnist_flax.workdir.known_images import count_known
@@ -44,7 +44,8 @@ def export_network(
 ) -> list[dict[str, Any]]:
     """Writes a network in each format, prepare.py and its model card into workdir/export/.
 
-    model.* answers images; of a task that draws, sampler.* makes pictures of latents. Nothing is
+    model.* answers images, unless its task has no use for that; of a task that draws, sampler.*
+    makes pictures of latents. Nothing is
     written before every file, read back, has given the network's outputs: for all images of
     dataset.eval, or for a thousand latents.
 
@@ -75,20 +76,22 @@ def export_network(
             stem: expected_outputs(restored, network, inputs, batch_size)
             for stem, (network, inputs) in networks.items()
         }
-        result = evaluate_restored(restored, dataset.eval)
+        measure = find_measure(restored.task, restored.config, dataset, images)
+        result = evaluate_restored(restored, dataset.eval, measure)
         rows = [
             _row(workdir / "export" / file, content)
             | _tried(file, content, networks, expected, batch_size, report)
             for file, content in contents.items()
         ]
     error = None
-    if tells_classes(networks["model"][0].outputs, restored.class_names):
+    answers = "model" in networks
+    if answers and tells_classes(networks["model"][0].outputs, restored.class_names):
         error = calibration(expected["model"]["probabilities"], labels).error
     of_files, recorded = [network for network, _ in networks.values()], read_config(workdir)
     known = count_known(workdir, images, chosen=restored.chosen).told()
     card = model_card(restored, of_files, dataset, recorded, result, error, rows, known=known)
     texts = {CARD_FILE: card.encode()}
-    if takes_pictures(restored.image_shape):
+    if answers and takes_pictures(restored.image_shape):
         prepare = prepare_file(restored.preparation, restored.image_shape).encode()
         texts = {PREPARE_FILE: prepare, **texts}
     _write(workdir / "export", contents, texts, report)
@@ -126,7 +129,9 @@ def _contents(
 
 def _networks(restored: Restored, images: np.ndarray) -> dict[str, tuple[Network, np.ndarray]]:
     """Returns, by the stems of their files, what is exported, and what each is tried on."""
-    networks = {"model": (trace_network(restored), images)}
+    networks = {}
+    if restored.task.exported is not None:
+        networks["model"] = trace_network(restored), images
     if restored.task.sample is not None:
         index = jnp.arange(_LATENTS)
         latents = latents_of(restored.config.seed, index, restored.task.latent_size)

@@ -2,10 +2,12 @@
 
 It is given equations, not layers. Of layers it has versions of its own, whose `nn.max_pool` knows
 neither positional arguments nor explicit padding, which it silently takes for none (0.13 to 0.17).
-Equations it converts one by one, and well, but for three: a max-pool becomes one over four
-dimensions, which onnxruntime refuses, padding fails on any number of images, and `stack` it does
-not know. So these go through its `nn.max_pool`, `jnp.pad` and `jnp.stack`. And a softmax, nine
-equations, goes through its `nn.softmax`: one node in the file, where readers look for it.
+Equations it converts one by one, and well, but for four: a max-pool becomes one over four
+dimensions, which onnxruntime refuses, padding fails on any number of images, `stack` it does not
+know, and of a transposed convolution it forgets the gaps between the pixels (0.13). So these go
+through its `nn.max_pool`, `jnp.pad` and `jnp.stack`, and the gaps are put in beforehand. And a
+softmax, nine equations, goes through its `nn.softmax`: one node in the file, where readers look for
+it.
 """
 
 from collections.abc import Sequence
@@ -40,6 +42,8 @@ def evaluate(closed: ClosedJaxpr, args: list[Any]) -> list[Any]:
         elif eqn.primitive is primitives.pad_p and _pads_plainly(eqn):
             widths = [(low, high) for low, high, _ in eqn.params["padding_config"]]
             outputs = [jnp.pad(values[0], widths, constant_values=np.asarray(values[1]).item())]
+        elif eqn.primitive is primitives.conv_general_dilated_p and _is_transposed(eqn):
+            outputs = [_transposed(eqn, *values)]
         elif eqn.primitive.name == "stack":  # not among primitives
             outputs = [jnp.stack(values, eqn.params["axis"])]
         elif (logits := _ends_softmax(closed.eqns[: place + 1])) is not None:
@@ -82,6 +86,31 @@ def _alike(some: Sequence[JaxprEqn], others: Sequence[JaxprEqn]) -> bool:
         and all(map(match, one.invars, other.invars))
         and all(map(match, one.outvars, other.outvars))
         for one, other in zip(some, others, strict=True)
+    )
+
+
+def _is_transposed(eqn: JaxprEqn) -> bool:
+    return max(eqn.params["lhs_dilation"]) > 1
+
+
+def _transposed(eqn: JaxprEqn, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution whose input has gaps between its pixels: of that input, with zeros in them."""
+    p: Any = eqn.params
+    for axis, step in zip(p["dimension_numbers"].lhs_spec[2:], p["lhs_dilation"], strict=True):
+        shape, length = x.shape, x.shape[axis]
+        kept = np.eye(1, step, dtype=x.dtype).reshape(step, *[1] * (x.ndim - axis - 1))
+        x = (jnp.expand_dims(x, axis + 1) * kept).reshape(
+            *shape[:axis], step * length, *shape[axis + 1 :]
+        )
+        x = jax.lax.slice_in_dim(x, 0, step * (length - 1) + 1, axis=axis)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        p["window_strides"],
+        p["padding"],
+        rhs_dilation=p["rhs_dilation"],
+        dimension_numbers=p["dimension_numbers"],
+        feature_group_count=p["feature_group_count"],
     )
 
 

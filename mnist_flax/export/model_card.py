@@ -46,7 +46,7 @@ def model_card(
 
     Args:
       restored: what was learnt.
-      networks: what of it is exported: what answers images, and what draws, if it does.
+      networks: what of it is exported: what answers images, or draws, or both, in this order.
       dataset: what it was evaluated on, dataset.eval.
       recorded: the run's config.json: how it was trained.
       result: of the evaluation.
@@ -80,19 +80,21 @@ def model_card(
 def _title(restored: Restored, network: Network) -> str:
     config, state = restored.config, restored.state
     name = (config.model if _is_classification(restored) else config.task).name
-    if tells_classes(network.outputs, restored.class_names):
+    if network.given == "latents":
+        does = ""
+    elif tells_classes(network.outputs, restored.class_names):
         does = f"It tells {len(restored.class_names)} classes of images apart."
     else:
         answers = " and ".join(f"`{name}`" for name in network.names)
         does = f"It answers an image with {answers}, as the task `{config.task.name}` has it."
     if restored.task.sample is not None:
-        does += " `sampler` draws pictures out of latents, standard normal noise."
+        does = f"{does} `sampler` draws pictures out of latents, standard normal noise.".strip()
     statistics = sum(
         leaf.size
-        for path, leaf in jax.tree.leaves_with_path(state.variables)
+        for path, leaf in jax.tree.leaves_with_path(restored.variables)
         if jax.tree_util.DictKey("batch_stats") in path
     )
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables)) - statistics
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(restored.variables)) - statistics
     running = f" and {statistics:,} running statistics" if statistics else ""
     known, data = is_known(restored.trained_on), restored.trained_on["name"]
     data = data if known else f"data of the user's own, called {data!r}"
@@ -138,6 +140,9 @@ def _signature(restored: Restored, networks: Sequence[Network]) -> str:
         ]
     if len(networks) == 1:
         lines = [(line[0].partition(" ")[0], *line[1:]) for line in lines]
+    table = table_of(("", "name", "type", "shape"), lines)
+    if network.given == "latents":
+        return f"{table}\n\nAny number at a time. Pictures: rows, columns, channels, in [0, 1]."
     scaling = "Scaling to [0, 1]" if _is_classification(restored) else "Whatever scales them"
     told = f"Any number of images at a time: rows, columns, channels. {scaling} is inside."
     if len(networks) > 1:
@@ -150,7 +155,7 @@ def _signature(restored: Restored, networks: Sequence[Network]) -> str:
     if takes_pictures(restored.image_shape):
         made = preparation.told(restored.preparation, restored.image_shape)
         told += f"\n\n`{PREPARE_FILE}` makes such an image of a PNG or JPEG file: {made}."
-    return f"{table_of(('', 'name', 'type', 'shape'), lines)}\n\n{told}"
+    return f"{table}\n\n{told}"
 
 
 def _shape(form: jax.ShapeDtypeStruct) -> str:
@@ -218,6 +223,8 @@ def _data(restored: Restored, dataset: Dataset, config: Mapping[str, Any]) -> st
 
 
 def _limits(restored: Restored, network: Network) -> str:
+    if network.given == "latents":
+        return _limits_of_drawings()
     height, width, channels = restored.image_shape
     kind = "grey" if channels == 1 else f"{channels}-channel"
     if tells_classes(network.outputs, restored.class_names):
@@ -244,6 +251,16 @@ def _limits(restored: Restored, network: Network) -> str:
         lines.insert(
             2, "MNIST is light ink on black: give it dark ink on white, unprepared, and it is lost."
         )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _limits_of_drawings() -> str:
+    lines = (
+        "It draws what looks like the images it was trained on, and nothing says what it will "
+        "draw: some of its pictures show nothing that has a name.",
+        "What is drawn may lie close to an image that it was trained on.",
+        "It was made to learn and to teach with. No drawing of it is anybody's handwriting.",
+    )
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -113,7 +113,7 @@ def _names(restored: Restored) -> tuple[str, ...]:
     task = restored.task
     image = jax.ShapeDtypeStruct((1, *restored.image_shape), jnp.uint8)
     given = jax.eval_shape(task.predict, restored.state.variables, image)
-    if unknown := [name for name in task.exported if name not in given]:
+    if unknown := [name for name in task.exported or () if name not in given]:
         raise UsageError(
             f"config.task.name={restored.config.task.name!r}: its predict gives no {unknown[0]!r}, "
             f"which its `exported` names. It gives: {', '.join(sorted(given))}."

@@ -23,6 +23,7 @@ MODELS = {
     "tutorial": "mnist_flax.models.tutorial:Tutorial",
     "lenet": "mnist_flax.models.lenet:LeNet",
     "dcgan": "mnist_flax.models.dcgan:DCGAN",
+    "dcgan_small": "mnist_flax.models.dcgan_small:DCGANSmall",
     "vae": "mnist_flax.models.vae:VAE",
     "threeconv": "mnist_flax.models.threeconv:ThreeConv",
 }

@@ -146,12 +146,7 @@ class DCGAN(nn.Module):
 
     def __post_init__(self) -> None:
         """Raises UsageError for images that it does not draw."""
-        if tuple(self.image_shape) != (_SIDE, _SIDE, 1):
-            raise UsageError(
-                f"config.model.name='dcgan' draws [28, 28, 1]; the images are "
-                f"{list(self.image_shape)}. Choose other data, or a model of your own; "
-                "config.data.resize=28 scales grey ones."
-            )
+        require_digits(self.image_shape, "dcgan")
         super().__post_init__()
 
     def setup(self) -> None:
@@ -171,3 +166,12 @@ class DCGAN(nn.Module):
         """Maps images float32 [B, 28, 28, 1] to logits; makes the generator's variables, too."""
         self.generate(jnp.zeros((1, self.latent_size), images.dtype), train=train)
         return self.discriminate(images, train=train)
+
+
+def require_digits(image_shape: tuple[int, ...], name: str) -> None:
+    """Raises UsageError unless images have the form of MNIST's, which model `name` draws."""
+    if tuple(image_shape) != (_SIDE, _SIDE, 1):
+        raise UsageError(
+            f"config.model.name={name!r} draws [28, 28, 1]; the images are {list(image_shape)}. "
+            "Choose other data, or a model of your own; config.data.resize=28 scales grey ones."
+        )

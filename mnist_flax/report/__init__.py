@@ -32,7 +32,7 @@ from mnist_flax.report.history import read_history
 from mnist_flax.report.page import Picture, render
 from mnist_flax.report.repeat import Recipe
 from mnist_flax.report.scores import read_predictions
-from mnist_flax.use.evaluation import evaluate_restored
+from mnist_flax.use.evaluation import evaluate_restored, find_measure
 from mnist_flax.use.prediction import is_classification, predict_split
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import write_atomic
@@ -68,7 +68,8 @@ def write_report(
         there stays as it was.
     """
     check_augment(restored.config.augment, restored.image_shape)
-    evaluation = evaluate_restored(restored, dataset.eval)
+    measure = find_measure(restored.task, restored.config, dataset, dataset.eval.images)
+    evaluation = evaluate_restored(restored, dataset.eval, measure)
     columns = metrics.columns(restored, evaluation)
     history = read_history(workdir, columns)
     folder = _folder(workdir)

@@ -55,7 +55,7 @@ def has_saliency(restored: Restored) -> bool:
     if restored.task.model is None:
         return False
     images = jax.ShapeDtypeStruct((1, *restored.image_shape), np.float32)
-    logits = jax.eval_shape(restored.task.model.apply, restored.state.variables, images)
+    logits = jax.eval_shape(restored.task.model.apply, restored.variables, images)
     return getattr(logits, "shape", None) == (1, len(restored.class_names))
 
 
@@ -64,4 +64,4 @@ def _maps(restored: Restored, images: np.ndarray, classes: np.ndarray) -> np.nda
     if not has_saliency(restored):
         return None
     look = jax.jit(functools.partial(saliency, restored.model))
-    return np.asarray(look(restored.state.variables, images, classes))
+    return np.asarray(look(restored.variables, images, classes))

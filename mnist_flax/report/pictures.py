@@ -124,7 +124,7 @@ def layers(restored: Restored, split: Split) -> Layers | None:
 
 def _filters(restored: Restored, model: nn.Module) -> tuple[Picture | None, str]:
     """Returns the first filters, or None; and what they are, or why there are none."""
-    found = first_filters(model, restored.state.variables, restored.image_shape)
+    found = first_filters(model, restored.variables, restored.image_shape)
     if found is None:
         return None, "No layer is a convolution of the images: there are no filters to show."
     layer, kernel = found[0], np.asarray(found[1], np.float32)
@@ -151,7 +151,7 @@ def _feature_maps(
     places = [np.flatnonzero(split.labels == k)[:1] for k in range(len(restored.class_names))]
     chosen = np.concatenate(places)[:DIGITS]
     images = split.images[chosen]
-    maps = jax.jit(functools.partial(feature_maps, model))(restored.state.variables, images)
+    maps = jax.jit(functools.partial(feature_maps, model))(restored.variables, images)
     made = []
     for number, (layer, values) in enumerate(list(maps.items())[:LAYERS], start=1):
         shown = np.asarray(values[..., :MAPS], np.float32)

@@ -1,18 +1,20 @@
-"""A page to draw digits on, and an API for programs: a trained network over HTTP.
+"""A page to draw digits on, or that draws them, and an API for programs: a network over HTTP.
 
-answers.py makes numbers of a picture's bytes, app.py speaks HTTP, page.html is the whole page. The
-only importer of uvicorn.
+answers.py makes numbers of a picture's bytes, drawings.py pictures of a number, app.py speaks HTTP,
+page.html and draw.html are the two pages, whole. The only importer of uvicorn.
 """
 
 import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from mnist_flax.data.pictures import check_shape
 from mnist_flax.data.preparation import Preparation
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.serve.answers import make_answer
+from mnist_flax.serve.drawings import make_draw
 from mnist_flax.use.restore import Restored
 
 try:
@@ -25,7 +27,7 @@ except ImportError as error:
 
 def serve(
     restored: Restored,
-    preparation: Preparation,
+    preparation: Preparation | None,
     *,
     host: str,
     port: int,
@@ -35,7 +37,8 @@ def serve(
 
     Args:
       restored: a network.
-      preparation: what is done to pictures, as pictures.fit_picture() takes it.
+      preparation: what is done to pictures, as pictures.fit_picture() takes it; None for a network
+        that draws instead.
       host: one address of this machine, or its name.
       port: 0 for any free one.
       report: is given the address when the network is compiled, and a line at the end.
@@ -43,19 +46,23 @@ def serve(
     Raises:
       UsageError: the address cannot be bound, or the network takes no centred pictures.
     """
-    check_shape(restored.image_shape, preparation)
+    if preparation is not None:
+        check_shape(restored.image_shape, preparation)
     with _listening(host, port) as listener:
-        about = {
+        name = f"[{host}]" if ":" in host else host
+        hosts = (name, "localhost", "127.0.0.1", "[::1]")
+        about: dict[str, Any] = {
             "network": type(restored.model).__name__,
             "step": int(restored.state.step),
             "class_names": restored.class_names,
             "image_shape": restored.image_shape,
-            "center": preparation.layout == "digit",
-            "preparation": preparation._asdict(),
         }
-        answer = make_answer(restored, preparation)
-        name = f"[{host}]" if ":" in host else host
-        app = create_app(answer, about, (name, "localhost", "127.0.0.1", "[::1]"))
+        if preparation is None:
+            app = create_app(about, hosts, draw=make_draw(restored))
+        else:
+            about["center"] = preparation.layout == "digit"
+            about["preparation"] = preparation._asdict()
+            app = create_app(about, hosts, answer=make_answer(restored, preparation))
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -67,7 +74,8 @@ def serve(
             limit_concurrency=64,  # uploads of 16 MiB each
             timeout_graceful_shutdown=2,  # seconds; a client that stalls must not hold up Ctrl-C
         )
-        report(f"Draw a digit on http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it.)")
+        what = "Draw a digit" if preparation is not None else "See digits drawn"
+        report(f"{what} on http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it.)")
         with contextlib.suppress(KeyboardInterrupt):  # raised once more when all is closed
             uvicorn.Server(config).run(sockets=[listener])
     report("The server is closed.")

@@ -36,7 +36,7 @@ def make_answer(restored: Restored, preparation: Preparation) -> Answer:
     explain = jax.jit(functools.partial(feature_maps, restored.model))
     blank = np.zeros((1, *restored.image_shape), np.uint8)
     variables, class_names = restored.state.variables, answered_classes(restored)
-    jax.block_until_ready((predict(variables, blank), explain(variables, blank)))
+    jax.block_until_ready((predict(variables, blank), explain(restored.variables, blank)))
 
     def answer(data: bytes, with_features: bool) -> dict[str, Any]:
         picture = fit_picture(io.BytesIO(data), preparation, restored.image_shape)
@@ -46,7 +46,7 @@ def make_answer(restored: Restored, preparation: Preparation) -> Answer:
         row = answer_row(outputs, class_names, picture)
         row["image"] = (image[..., 0] if image.shape[2] == 1 else image).tolist()
         if with_features:
-            row["features"] = _encoded(jax.device_get(explain(variables, image[None])))
+            row["features"] = _encoded(jax.device_get(explain(restored.variables, image[None])))
         return row
 
     return answer

@@ -3,6 +3,8 @@
     GET  /           the page
     GET  /model      what network answers: JSON
     POST /predict    the body is a PNG or JPEG file; ?features=1 asks for the feature maps, too
+    GET  /draw       of a network that draws, instead: ?start=3&end=4&frames=24, the way from one
+                     number's picture to another's; all three may be left out
 
 Whatever is refused is told as {"error": "one line"} with a status of 4xx. Nothing of a request is
 written to a disk or executed. A page of another site can neither post to this server nor reach it
@@ -13,7 +15,7 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import Any
@@ -28,32 +30,60 @@ from starlette.routing import Route
 
 from mnist_flax.data.pictures import PictureError
 from mnist_flax.serve.answers import Answer
+from mnist_flax.serve.drawings import MOST_FRAMES, Draw
 
 MAX_BYTES = 16 * 2**20  # a telephone's photograph has 3 to 12 MB
+_LARGEST_NUMBER = 2**31 - 1
+Asked = Callable[[Request], Any]  # a coroutine that gives the response
 
 
-def create_app(answer: Answer, about: Mapping[str, Any], hosts: Sequence[str]) -> Starlette:
-    """Returns the ASGI application.
+def create_app(
+    about: Mapping[str, Any],
+    hosts: Sequence[str],
+    *,
+    answer: Answer | None = None,
+    draw: Draw | None = None,
+) -> Starlette:
+    """Returns the ASGI application of a network that answers, or of one that draws.
+
+    Either is called in one thread of its own, once at a time, so that the event loop never waits
+    for it and memory holds one decoded picture.
 
     Args:
-      answer: of answers.make_answer(); called in one thread of its own, one picture at a time, so
-        that the event loop never waits for it and memory holds one decoded picture.
       about: what GET /model tells.
       hosts: the names under which the server may be asked.
+      answer: of answers.make_answer().
+      draw: of drawings.make_draw(), where there is no answer.
     """
-    page = (files("mnist_flax.serve") / "page.html").read_text(encoding="utf-8")
+    if answer is not None:
+        name, route = "page.html", Route("/predict", _predict_with(answer), methods=["POST"])
+    else:
+        assert draw is not None  # who calls has one of the two
+        name, route = "draw.html", Route("/draw", _draw_with(draw))
+    page = (files("mnist_flax.serve") / name).read_text(encoding="utf-8")
     headers = {
         "Content-Security-Policy": _policy(page),
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",  # the next server on this port may have another page
     }
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer")
 
     async def show_page(_request: Request) -> Response:
         return HTMLResponse(page, headers=headers)
 
     async def show_model(_request: Request) -> Response:
         return JSONResponse({**about, "max_bytes": MAX_BYTES})
+
+    return Starlette(
+        routes=[Route("/", show_page), Route("/model", show_model), route],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+        ],
+        exception_handlers={HTTPException: _tell},
+    )
+
+
+def _predict_with(answer: Answer) -> Asked:
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer")
 
     async def predict(request: Request) -> Response:
         _refuse_other_origins(request)
@@ -70,17 +100,31 @@ def create_app(answer: Answer, about: Mapping[str, Any], hosts: Sequence[str]) -
             raise HTTPException(422, f"{told[0].upper()}{told[1:]}.") from error
         return JSONResponse(row)
 
-    return Starlette(
-        routes=[
-            Route("/", show_page),
-            Route("/model", show_model),
-            Route("/predict", predict, methods=["POST"]),
-        ],
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-        ],
-        exception_handlers={HTTPException: _tell},
-    )
+    return predict
+
+
+def _draw_with(draw: Draw) -> Asked:
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="draw")
+
+    async def drawn(request: Request) -> Response:
+        given = dict(request.query_params)
+        start = _number(given.pop("start", "0"), "start", 0, _LARGEST_NUMBER)
+        end = _number(given.pop("end", str(start)), "end", 0, _LARGEST_NUMBER)
+        frames = _number(given.pop("frames", "1"), "frames", 1, MOST_FRAMES)
+        if given:
+            raise HTTPException(400, f"?{min(given)[:80]}: known are start, end and frames.")
+        loop = asyncio.get_running_loop()
+        return JSONResponse(await loop.run_in_executor(thread, draw, start, end, frames))
+
+    return drawn
+
+
+def _number(text: str, name: str, least: int, most: int) -> int:
+    """Returns a whole number of a query; raises HTTPException for anything else."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+        told = f"?{name}={text[:80]}: must be a whole number from {least} to {most:,}."
+        raise HTTPException(400, told)
+    return int(text)
 
 
 async def _tell(_request: Request, error: Exception) -> Response:

@@ -95,7 +95,8 @@ def evaluation_pictures(event: str, step: int, row: Mapping[str, Any], context: 
     if event != "evaluated" or context.draw is None or context.task.model is None:
         return
     shape, names = context.spec.image_shape, context.spec.class_names
-    filters = first_filters(context.task.model, context.state.variables, shape)
+    variables = context.task.answering(context.state.variables)
+    filters = first_filters(context.task.model, variables, shape)
     labels, classes = context.outputs["labels"], context.outputs["classes"]
     context.draw(draw_evaluation(labels, classes, len(names), filters))
 

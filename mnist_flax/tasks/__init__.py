@@ -4,11 +4,14 @@ A task is a bundle of pure functions (core/task.py); a builder makes it of a con
 data are: (config, spec, **fields of config.task) -> Task. networks.py has what builders share.
 """
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config, flatten, registry
+from mnist_flax.core.average import with_average
 from mnist_flax.core.task import Metric, Spec, Task
 from mnist_flax.core.update import gradient_update
 from mnist_flax.errors import UsageError, UserError, where_it_failed
@@ -42,6 +45,7 @@ def create_task(config: ConfigDict, spec: Spec) -> Task:
     builder = registry.resolve(name, TASKS, "config.task.name")
     fields = {key: value for key, value in config.task.items() if key != "name"}
     noted = _Noted(config)
+    _check_fields(name, builder, fields)
     try:
         task = builder(noted, spec, **fields)
     except UserError:
@@ -62,7 +66,24 @@ def create_task(config: ConfigDict, spec: Spec) -> Task:
     ]
     if ignored:
         raise UsageError("\n".join(ignored))
-    return task
+    return with_average(task, config.ema_decay) if config.ema_decay else task
+
+
+def _check_fields(name: str, builder: Any, fields: Mapping[str, Any]) -> None:
+    """Raises UsageError for a field that the builder does not take."""
+    try:
+        known = inspect.signature(builder).parameters
+    except (TypeError, ValueError):  # no function; what it is instead is told when it is called
+        return
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    if unknown := sorted(fields.keys() - known.keys()):
+        if takes_all:
+            return
+        taken = list(known)[2:]  # after the config and the spec
+        raise UsageError(
+            f"config.task.{unknown[0]}: the task {name!r} has no such field."
+            f"{registry.nearest(unknown[0], taken)} It has: {', '.join(taken) or 'none'}."
+        )
 
 
 class _Noted:

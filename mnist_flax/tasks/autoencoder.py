@@ -73,7 +73,7 @@ def autoencoder(config: ConfigDict, spec: Spec) -> Task:
         sample=sample,
         latent_size=size,
         exported=("latents",),
-        modes=("eval", "predict", "report", "export", "sample"),
+        modes=("eval", "predict", "report", "serve", "export", "sample"),
     )
 
 

@@ -20,6 +20,12 @@ from mnist_flax.keys import rng_key
 from mnist_flax.models import create_model
 from mnist_flax.tasks.networks import init_variables
 
+# What a judge says of drawings (use/judge.py), where the config names one.
+_JUDGED = {
+    "frechet_distance": Metric(".2f"),
+    "confident_share": Metric(larger_is_better=True),
+    "nearest_train": Metric(".2f", larger_is_better=True),
+}
 METRICS = {
     # Of training: binary cross-entropies, in nats.
     "real_loss": Metric(),
@@ -37,6 +43,9 @@ def gan(
     spec: Spec,
     discriminator_learning_rate: float,
     first_steps: int = 0,
+    real_label: float = 1.0,
+    joint: bool = False,
+    judge: str = "",
 ) -> Task:
     """Builds the task of two networks, each of which learns from the other.
 
@@ -51,6 +60,12 @@ def gan(
       spec: of the data.
       discriminator_learning_rate: of the two optimizers of that name, otherwise the same.
       first_steps: that train the discriminator alone.
+      real_label: what the discriminator is to say of images; a little less than 1 keeps it from
+        being certain (Salimans et al., arXiv 1606.03498, section 3.4).
+      joint: whether the discriminator's two gradients are added and applied by one optimizer, as is
+        usual; the tutorial has one for each, and Adam makes a large step of the smallest gradient.
+      judge: the workdir of a classification, which says how good drawings are and chooses the best
+        save: that of the lowest Fréchet distance; '' for none.
 
     Raises:
       UsageError: the model, the optimizer or the schedule; every fault at once.
@@ -61,32 +76,35 @@ def gan(
         lambda: optimizer_of(_at_rate(config, discriminator_learning_rate), spec.num_steps),
     )
 
+    parts = ("discriminator",) if joint else ("real", "fake")
+
     def init_opt(variables: Variables) -> OptState:
         params = variables["params"]
-        return {
-            "real": other.init(params["discriminator"]),
-            "fake": other.init(params["discriminator"]),
-            "generator": optimizer.init(params["generator"]),
-        }
+        moments = {name: other.init(params["discriminator"]) for name in parts}
+        return {**moments, "generator": optimizer.init(params["generator"])}
 
     return Task(
         init=functools.partial(init_variables, model, spec.image_shape),
         init_opt=init_opt,
-        update=functools.partial(_update, model, other, optimizer, first_steps),
+        update=functools.partial(_update, model, other, optimizer, first_steps, real_label),
         evaluate=functools.partial(_evaluate, model, config.seed),
         predict=lambda variables, images: {"real": _estimate(model, variables, normalize(images))},
-        metrics=METRICS,
+        metrics={**METRICS, **_JUDGED} if judge else METRICS,
+        measure="mnist_flax.use.judge:judge_drawings",
+        measured=tuple(_JUDGED) if judge else (),
+        best="frechet_distance" if judge else "",
         observers=("samples",),
         rates={
             "learning_rate": _rate_of(rates["learning_rate"], "generator", "generator"),
             "discriminator_learning_rate": _rate_of(
-                other_rates["learning_rate"], "discriminator", "real"
+                other_rates["learning_rate"], "discriminator", parts[0]
             ),
         },
         model=model,
         sample=functools.partial(_sample, model),
         latent_size=model.latent_size,
-        modes=("eval", "predict", "report", "export", "sample"),
+        exported=None,  # whoever wants to draw has no use for the discriminator
+        modes=("eval", "predict", "report", "serve", "export", "sample"),
     )
 
 
@@ -95,6 +113,7 @@ def _update(
     other: optax.GradientTransformation,
     optimizer: optax.GradientTransformation,
     first_steps: int,
+    real_label: float,
     variables: Variables,
     opt_state: OptState,
     batch: Batch,
@@ -108,7 +127,7 @@ def _update(
     fake, _ = _apply(model, "generate", "generator", before["generator"], stats, noise[0])
     images = {"real": normalize(batch.images), "fake": fake}
     judge, moments, losses = _teach_discriminator(
-        model, other, before["discriminator"], stats, opt_state, images
+        model, other, before["discriminator"], stats, opt_state, images, real_label
     )
 
     def fooled(params: Any) -> tuple[jax.Array, Any]:
@@ -141,17 +160,20 @@ def _teach_discriminator(
     stats: Any,
     opt_state: OptState,
     images: dict[str, jax.Array],
+    real_label: float,
 ) -> tuple[Any, OptState, dict[str, jax.Array]]:
-    """Both gradients at the parameters before either update; images' is made first."""
+    """Both gradients at the parameters before either update; of two updates images' is first."""
     losses, grads, moments = {}, {}, dict(opt_state)
-    for name, label in (("real", 1.0), ("fake", 0.0)):
+    for name, label in (("real", real_label), ("fake", 0.0)):
 
         def loss(params: Any, name: str = name, label: float = label) -> jax.Array:
             logits, _ = _apply(model, "discriminate", "discriminator", params, stats, images[name])
             return _cross_entropy(logits, label)
 
         losses[f"{name}_loss"], grads[name] = jax.value_and_grad(loss)(judge)
-    for name in ("real", "fake"):
+    if "discriminator" in moments:
+        grads = {"discriminator": jax.tree.map(jnp.add, grads["real"], grads["fake"])}
+    for name in grads:
         updates, moments[name] = optimizer.update(grads[name], moments[name], judge)
         judge = optax.apply_updates(judge, updates)
     return judge, moments, losses
@@ -172,7 +194,9 @@ def _evaluate(
     }
     mask = batch.mask if batch.mask is not None else jnp.ones(len(batch.images), bool)
     sums = {name: jnp.where(mask, each, 0.0).sum() for name, each in estimates.items()}
-    return {**sums, "count": jnp.sum(mask, dtype=jnp.int32)}, estimates
+    samples = jnp.rint(255 * drawn).astype(jnp.uint8)
+    sums["count"] = jnp.sum(mask, dtype=jnp.int32)
+    return sums, {**estimates, "samples": samples}
 
 
 def _estimate(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ from mnist_flax.core.chunk import (
     make_train_chunk,
     make_train_one,
 )
+from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Variables
@@ -126,7 +127,11 @@ def keep_compiled_programs() -> Path | None:
     Returns the folder; None where nothing is changed: JAX_COMPILATION_CACHE_DIR names one already,
     or the device is a CPU. There the variable alone decides, for up to jax 0.10.1 every program
     read back comes with false alarms about the processor (jax issue 38445).
+
+    Raises:
+      UserError: JAX has no device, or is set so that no run can work.
     """
+    require_jax()
     if jax.default_backend() == "cpu" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 
+from mnist_flax.core.average import learnt, renewed
 from mnist_flax.core.state import PyTree, TrainState
 from mnist_flax.errors import UserError
 from mnist_flax.use.restore import restore
@@ -12,8 +13,9 @@ from mnist_flax.use.restore import restore
 def init_from(state: TrainState, workdir: Path, which: str) -> tuple[TrainState, str]:
     """Returns a new run's state with what fits of another's, and a line on what was taken.
 
-    An array of the parameters or running statistics is taken where both have it under one name,
-    with one shape and dtype. The others, the optimizer's state and the step stay new.
+    An array of the parameters or running statistics (of their average where the other run keeps
+    one) is taken where both have it under one name, with one shape and dtype. The others, the
+    optimizer's state and the step stay new.
 
     Args:
       state: before the first step.
@@ -26,9 +28,9 @@ def init_from(state: TrainState, workdir: Path, which: str) -> tuple[TrainState,
     if not (workdir / "config.json").is_file():
         raise UserError(f"--init_from={workdir}: holds no run. Name the workdir of a trained one.")
     source = restore(workdir, which, {})
-    variables, faults, counts = dict(state.variables), [], {}
-    for name in sorted(state.variables, key=lambda name: name != "params"):
-        theirs = source.state.variables.get(name, {})
+    variables, faults, counts = learnt(state.variables), [], {}
+    for name in sorted(variables, key=lambda name: name != "params"):
+        theirs = source.variables.get(name, {})
         variables[name], more, counts[name] = _take(variables[name], theirs, name)
         faults += more
     if not counts.get("params", sum(counts.values())):
@@ -40,7 +42,7 @@ def init_from(state: TrainState, workdir: Path, which: str) -> tuple[TrainState,
     message = f"Arrays taken from {source.checkpoint}: {sum(counts.values())}."
     if faults:
         message += f" New, or left behind: {'; '.join(faults)}."
-    return state.replace(variables=variables), message
+    return state.replace(variables=renewed(state.variables, variables)), message
 
 
 def _take(ours: PyTree, theirs: PyTree, name: str) -> tuple[PyTree, list[str], int]:

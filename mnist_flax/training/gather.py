@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax import data
 from mnist_flax.config.validation import validate
+from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import TrainState, try_task
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.data.augment import check_augment, create_augment
@@ -16,6 +17,7 @@ from mnist_flax.data.sources import Source, eval_source, num_examples, train_sou
 from mnist_flax.show.observers import Observer, find_observers
 from mnist_flax.tasks import create_task
 from mnist_flax.training.timetable import Timetable
+from mnist_flax.use.evaluation import find_measure
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Plan:
       eval_source: of the batches that are evaluated during training.
       spec: what the task was told of the data.
       task: what is learnt.
+      measure: of whole evaluations, beside the task's means.
       observers: of the task and of the config.
       times: when what happens.
       form: the state's, as jax.ShapeDtypeStructs.
@@ -40,6 +43,7 @@ class Plan:
     eval_source: Source
     spec: Spec
     task: Task
+    measure: Measure
     observers: tuple[Observer, ...]
     times: Timetable
     form: TrainState
@@ -90,6 +94,7 @@ def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
         eval_source=eval_source(dataset.choosing, config.batch_size),
         spec=spec,
         task=task,
+        measure=find_measure(task, config, dataset, dataset.choosing.images),
         observers=find_observers((*task.observers, *config.observers)),
         times=times,
         form=form,

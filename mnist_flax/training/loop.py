@@ -125,7 +125,12 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     """Evaluates the state of this step, unless a stop cuts it short."""
     plan = run.plan
     result = evaluate(
-        run.programs.eval_batch, state.variables, plan.eval_source, plan.task, run.should_stop
+        run.programs.eval_batch,
+        state.variables,
+        plan.eval_source,
+        plan.task,
+        run.should_stop,
+        plan.measure,
     )
     if result is None:
         return

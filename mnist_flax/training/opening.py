@@ -5,9 +5,12 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mnist_flax.config import flatten
+from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import TrainState
+from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
 from mnist_flax.training import finetune, lost_saves, resume
@@ -73,7 +76,10 @@ def opened(
             console.say("\n".join([*plan.dataset.notes, _finished(plan, workdir, at.step)]))
             yield Opened(state, at, checkpoints, writer, finished=True)
             return
+        if saved:
+            _refuse_other_measure(workdir, plan.measure)
         resume.open_run(config, workdir, writer, plan.dataset, saved)
+        _say_measure(workdir, plan.measure, writer, at.step)
         if saved is None:
             _keep_known_images(plan, workdir, writer, init_from and init_from[0])
         if config.tensorboard:
@@ -102,6 +108,29 @@ def _keep_known_images(plan: Plan, workdir: Path, writer: Writer, before: Path |
             "are trained on, too, by their digests: what they choose is chosen for what it knows."
         )
         writer.event(0, "known_images", message)
+
+
+def _measured_with(workdir: Path) -> dict[str, Any]:
+    """Returns the newest row of what evaluations are measured with; {} for none."""
+    rows = [row for row in read_rows(workdir) if row.get("event") == "measure"]
+    return rows[-1] if rows else {}
+
+
+def _refuse_other_measure(workdir: Path, measure: Measure) -> None:
+    """Raises UserError if another judge than this one has chosen so far."""
+    was = _measured_with(workdir).get("digest")
+    if was and measure.digest and was != measure.digest:
+        raise UserError(
+            f"--workdir={workdir}: its evaluations were measured with another network, SHA-256 "
+            f"{was[:16]}…, now {measure.digest[:16]}…: their numbers cannot be compared. Put "
+            f"that one back, or start afresh with --workdir={workdir}-new"
+        )
+
+
+def _say_measure(workdir: Path, measure: Measure, writer: Writer, step: int) -> None:
+    """Says what evaluations are measured with, once in a run and whenever it is another thing."""
+    if measure.told and _measured_with(workdir).get("message") != measure.told:
+        writer.event(step, "measure", measure.told, digest=measure.digest)
 
 
 def _finished(plan: Plan, workdir: Path, step: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState
 from mnist_flax.models import summary
 from mnist_flax.show.console import Console
@@ -45,6 +46,7 @@ def train(
       UsageError: a wrong config: every fault of it at once; or one that does not fit the data.
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
     """
+    require_jax()
     check(config)
     workdir = Path(workdir)
     with contextlib.ExitStack() as stack:

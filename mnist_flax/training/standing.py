@@ -97,6 +97,8 @@ def evaluation_of(workdir: Path, step: int, task: Task) -> dict[str, float] | No
     if not rows:
         return None
     numbers = {name: value for name, value in rows[-1].items() if type(value) in (int, float)}
+    if task.best in task.measured and task.best not in numbers:
+        return None  # nothing measured it then: it is evaluated again
     if task.best and task.best not in numbers:
         raise UserError(
             f"{workdir / METRICS_FILE}: the evaluation of step {step} has no {task.best}. "

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from mnist_flax import data
 from mnist_flax.config import flatten, overridden
 from mnist_flax.config.validation import first_of, missing_fields, validate
+from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState, create_state
-from mnist_flax.core.task import Spec, Task
+from mnist_flax.core.task import Spec, Task, Variables
 from mnist_flax.data import place, preparation
 from mnist_flax.data.classes import with_classes_of
 from mnist_flax.data.dataset import Dataset
@@ -24,6 +25,7 @@ from mnist_flax.tasks import create_task
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.files import read_config
 
+_OTHERS = {"batch_size", "task.judge"}  # that may be overridden, beside the data
 _OTHER_DATA = {"data.name", "data.data_dir"}
 
 
@@ -33,7 +35,7 @@ class Restored:
 
     Attributes:
       config: the run's own, with the overrides that inference allows.
-      task: what was learnt; state.variables are its variables.
+      task: what was learnt; its functions take state.variables.
       state: to the bit; state.step says when.
       checkpoint: the folder it was read from.
       trained_on: its data, as workdir/metadata.py describes them.
@@ -52,6 +54,11 @@ class Restored:
     image_shape: tuple[int, int, int]
     own_data: bool = False
     chosen: bool = False
+
+    @property
+    def variables(self) -> Variables:
+        """Those that `model` answers with: of a run that keeps an average, the average."""
+        return self.task.answering(self.state.variables)
 
     @property
     def model(self) -> nn.Module:
@@ -83,12 +90,13 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
     Args:
       workdir: of a run; nothing in it is changed, and it may be training meanwhile.
       which: 'latest', 'best' or a step.
-      overrides: of `data.*` and `batch_size`, from the command line.
+      overrides: of `data.*`, `batch_size` and `task.judge`, from the command line.
 
     Raises:
       UsageError: another field is overridden; there is no such checkpoint; a wrong value.
       UserError: the workdir holds no run, or the checkpoint is damaged.
     """
+    require_jax()
     config = _config(workdir, overrides)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir}: nothing is saved in it yet. Train first.")
@@ -131,15 +139,6 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
 
 def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
     """Reads the run's config; refuses overrides of what the checkpoint depends on."""
-    if refused := [
-        name
-        for name in overrides
-        if not (name.startswith("data.") or name == "batch_size") or name == "data.resplit"
-    ]:
-        raise UsageError(
-            f"config.{refused[0]}: comes from {workdir}/config.json in this mode; only "
-            "config.data.* (resplit aside) and config.batch_size may be overridden."
-        )
     try:
         config = ConfigDict(read_config(workdir)["config"])
     except ValueError as error:  # a field's name with a dot in it
@@ -150,6 +149,16 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
             "version of this package wrote it, and its checkpoints do not fit. Train afresh."
         )
     _refuse_modules_inside(workdir, config)
+    ours = flatten(config)
+    for name, value in flatten(dict(overrides)).items():
+        allowed = (name.startswith("data.") or name in _OTHERS) and name != "data.resplit"
+        # What the run has is no other: the command that trained it, with --mode=eval behind it.
+        if not allowed and (name not in ours or ours[name] != value):
+            raise UsageError(
+                f"config.{name}={value!r}: the run in {workdir} has {ours.get(name)!r}, which this "
+                "mode keeps; only config.data.* (resplit aside), config.batch_size and "
+                "config.task.judge may be overridden. Leave it out."
+            )
     return config
 
 

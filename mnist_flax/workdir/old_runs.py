@@ -18,8 +18,9 @@ _FIELDS: dict[str, Any] = {
     "observers": [],
     "tensorboard": False,
 }
-# Of config.data: as it was before there were these fields.
-_LATER = {"resize": None, "select_split": "", "transpose": None}
+# As it was before there were these fields; those of config.data apart.
+_LATER = {"ema_decay": 0.0}
+_LATER_DATA = {"resize": None, "select_split": "", "transpose": None}
 _SUMS = {"loss": "loss_sum", "accuracy": "correct", "count": "count"}  # today's name: theirs
 SUMS = {
     "loss": jax.ShapeDtypeStruct((), "float32"),
@@ -69,7 +70,7 @@ def today_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 def _with_later(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(config.get("data"), dict):
         return config
-    return config | {"data": {**_LATER, **config["data"]}}
+    return {**_LATER, **config, "data": {**_LATER_DATA, **config["data"]}}
 
 
 def is_old(leaves: Mapping[str, str]) -> bool:

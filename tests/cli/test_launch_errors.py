@@ -33,8 +33,8 @@ FLAG_FAULTS = {
         ["--config.num_step: no such field. Did you mean 'num_steps'?"],
     ),
     "unknown field in a section": (
-        ["--config.optimizer.learning_rat=3"],
-        ["--config.optimizer.learning_rat: no such field. Did you mean 'optimizer.learning_rate'?"],
+        ["--config.data.shufle=true"],
+        ["--config.data.shufle: no such field. Did you mean 'data.shuffle'?"],
     ),
     "a whole section": (
         ["--config.data=3"],
@@ -264,7 +264,7 @@ RESTORED_FAULTS = {
     "another field": (
         [TINY, "--mode=eval", "--config.seed=3"],
         2,
-        "only config.data.* (resplit aside) and config.batch_size may be overridden",
+        "which this mode keeps; only config.data.* (resplit aside), config.batch_size",
     ),
     "no such checkpoint": (["--mode=eval", "--checkpoint=17"], 2, "Saved steps: 4."),
     "a missing picture": (["--mode=predict", "--center=false", "7.png"], 1, "7.png"),

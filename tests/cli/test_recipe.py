@@ -8,6 +8,8 @@ from subprocess import CompletedProcess
 import pytest
 from conftest import ROOT, TESTS
 
+from mnist_flax.config import flatten
+
 Launch = Callable[..., CompletedProcess[str]]
 TINY = f"--config={TESTS / 'tiny.py'}"
 
@@ -102,7 +104,7 @@ def test_the_last_recipe_counts(launch: Launch) -> None:
     assert done.returncode == 2
     assert done.stderr == "Error: --config.model.dropout_rate=much: the value must be a number.\n"
     done = launch(TINY, last, "--config.model.dropout_rate=0.5", "--mode=eval")
-    assert "comes from runs/tutorial/config.json" in done.stderr  # the folder is named after it
+    assert "runs/tutorial/config.json: not found" in done.stderr  # the folder is named after it
 
 
 def test_a_flag_file_names_the_recipe(launch: Launch, tmp_path: Path) -> None:
@@ -114,3 +116,92 @@ def test_a_flag_file_names_the_recipe(launch: Launch, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "nosuch.flags" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+OWN = """
+import tiny
+
+
+def salt(key, images, share, light=255):
+    return images
+
+
+def get_config():
+    config = tiny.get_config()
+    config.model = {"name": "compact"}
+    config.optimizer = {"name": "sgd", "learning_rate": 0.01}
+    config.augment.order = ("own:salt",)
+    config.num_steps = 1
+    return config
+"""
+ADDED = {
+    "--config.optimizer.momentum=0.5": ("optimizer.momentum", 0.5),
+    "--config.optimizer.nesterov=true": ("optimizer.nesterov", True),
+    "--config.model.features=(4,6)": ("model.features", [4, 6]),
+    "--config.model.shifted_views=False": ("model.shifted_views", False),
+    "--config.augment.salt.share=0.1": ("augment.salt.share", 0.1),
+    "--config.augment.salt.light=200": ("augment.salt.light", 200),
+}
+
+
+def test_a_field_may_be_added_where_fields_are_passed_on(
+    launch: Launch, digits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    data = f"--config.data.data_dir={digits}"
+    done = launch("--config=own.py", "--workdir=run", data, *ADDED)
+    assert done.returncode == 0, done.stderr
+    config = flatten(json.loads((tmp_path / "run/config.json").read_text())["config"])
+    for field, value in ADDED.values():
+        assert (config[field], type(config[field])) == (value, type(value))
+    # The same command goes on, and does with another mode behind it.
+    for more in ((), ("--mode=eval",), ("--mode=export",)):
+        done = launch("--config=own.py", "--workdir=run", data, *ADDED, *more)
+        assert done.returncode == 0, done.stderr
+    done = launch("--config=own.py", "--workdir=run", "--config.seed=7", "--mode=eval")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: config.seed=7: the run in run has 0, which this mode kee")
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("optimizer.momentun=0.5", "config.optimizer.momentun: 'sgd' takes no such argument. Did"),
+        ("optimizer.momentum=high", "config.optimizer.momentum='high': must be a number"),
+        ("model.feature=3", "config.model.feature: 'compact' has no such field. Did you mean 'fea"),
+        ("model.features=3", "config.model.features=3: must be a tuple of positive whole"),
+        ("schedule.decay=3", "config.schedule.decay: 'constant_schedule' takes no such"),
+        ("task.judge=x", "config.task.judge: the task 'classification' has no such field. It has"),
+        (
+            "augment.salt.shares=1",
+            "config.augment.salt: 'own:salt' is called with (key, images) an",
+        ),
+        ("augment.sald.share=1", "config.augment.sald: config.augment.order names no such func"),
+    ],
+)
+def test_what_the_function_does_not_take(
+    flag: str, told: str, launch: Launch, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    done = launch("--config=own.py", f"--config.{flag}", "--config.augment.salt.share=0.1")
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--config.model.extra.deep=3", "--config.model.extra.deep: no such field."),
+        ("--config.extra=3", "--config.extra: no such field."),
+        ("--config.data.extra=3", "--config.data.extra: no such field."),
+        ("--config.optimizer.momentum", "--config.optimizer.momentum: is no field yet; give it a"),
+        ("--noconfig.optimizer.nesterov", "--config.optimizer.nesterov: is no field yet; give it"),
+        ("--noconfig.data.shuffle=3", "--noconfig.data.shuffle=3: says false: without a value, of"),
+        ("--noconfig.seed", "--noconfig.seed: says false: without a value, of what is true or f"),
+    ],
+)
+def test_what_no_flag_says(flag: str, told: str, launch: Launch) -> None:
+    done = launch(TINY, flag)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: {told}")

@@ -281,7 +281,11 @@ def test_importing_is_light():
 
 
 def test_a_split_beyond_the_sample_gives_way_and_says_so():
-    asked = {"train_split": "train[5000:]", "eval_split": "test[:2000]"}
+    asked = {
+        "train_split": "train[5000:]",
+        "eval_split": "test[:2000]",
+        "select_split": "train[:5000]",
+    }
     dataset = data.load(config(name="mnist_sample", **asked), silent)
     whole = data.load(config(name="mnist_sample"), silent)
     assert dataset.fingerprint == whole.fingerprint
@@ -290,7 +294,10 @@ def test_a_split_beyond_the_sample_gives_way_and_says_so():
         "has in 'train': all of them are taken.",
         "config.data.eval_split='test[:2000]' is beyond the 1,000 digits that the mnist_sample "
         "has in 'test': all of them are taken.",
+        "config.data.select_split='train[:5000]' is beyond the 4,000 digits that the mnist_sample "
+        "has in 'train': none is held out to choose the best save.",
     )
+    assert dataset.select is None
 
 
 @pytest.mark.parametrize(

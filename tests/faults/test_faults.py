@@ -18,6 +18,9 @@ pytest.register_assert_rewrite("harms", "harness", "kills", "table")
 from harness import Bench, report  # noqa: E402
 from kills import every_file_operation, random_kills  # noqa: E402
 from table import FAULTS, SHORT  # noqa: E402
+from tiny import get_config as tiny_recipe  # noqa: E402
+
+from mnist_flax import train  # noqa: E402
 
 Outcomes = dict[str, "Future[str]"]
 
@@ -79,6 +82,36 @@ def other(
     sys.path.remove(str(folder))
 
 
+# The tutorials' two networks, on the digits scaled to their size, an average of them, and a judge.
+ADVERSARIES = """
+from ml_collections import ConfigDict
+from tiny import get_config as tiny
+
+def get_config():
+    config = tiny()
+    config.task = ConfigDict({{"name": "gan", "discriminator_learning_rate": 3e-4}})
+    config.task.update(first_steps=6, judge={judge!r})
+    config.model = ConfigDict({{"name": "dcgan"}})
+    config.optimizer.learning_rate = 1e-4
+    config.ema_decay = 0.9
+    config.data.resize = 28
+    return config
+"""
+KILLED = [n for n in FAULTS if n.startswith(("kill -9", "SIG")) and "best" not in n]
+
+
+@pytest.fixture(scope="session")
+def adversaries(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("adversaries")
+    config = tiny_recipe()
+    config.data.data_dir, config.data.resize = str(digits), 28
+    train(config, folder / "judge")
+    (folder / "recipe.py").write_text(ADVERSARIES.format(judge=str(folder / "judge")))
+    bench = Bench(digits, tmp_path_factory.mktemp("gan"), folder / "recipe.py")
+    bench.prepare()
+    return bench
+
+
 @pytest.fixture(scope="session")
 def outcomes(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """What the faults that were asked for lead to; two at a time, for they start processes."""
@@ -105,6 +138,12 @@ def test_another_task_has_the_same_faults(name: str, other: Bench) -> None:
     if obstacle := FAULTS[name].obstacle():
         pytest.skip(obstacle)
     other.perform(FAULTS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLED)
+def test_two_networks_and_their_judge_go_on(name: str, adversaries: Bench) -> None:
+    adversaries.perform(FAULTS[name])
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ def untrained(shape: tuple[int, int, int]) -> Restored:
 
 def client_of(restored: Restored, preparation: Preparation) -> TestClient:
     about = {"network": "TinyNet", "center": preparation == DIGIT}
-    app = create_app(make_answer(restored, preparation), about, ["127.0.0.1", "[::1]"])
+    answer = make_answer(restored, preparation)
+    app = create_app(about, ["127.0.0.1", "[::1]"], answer=answer)
     return TestClient(app, base_url=HERE)
 
 

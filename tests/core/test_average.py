@@ -1,0 +1,149 @@
+"""The average of the last steps' variables: what it is, what uses it, and what it leaves alone."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import rows
+from made import task_of
+from ml_collections import ConfigDict
+from tiny import TinyNet
+
+import mnist_flax
+from mnist_flax.core.average import AVERAGE, learnt, with_average
+from mnist_flax.core.task import Task
+from mnist_flax.data.sources import Batch
+from mnist_flax.keys import rng_key
+from mnist_flax.training import train
+
+
+class Counter:
+    """A task whose only parameter is 1 after the first step, 2 after the second, and so on."""
+
+    @staticmethod
+    def task() -> Task:
+        def update(variables: Any, opt_state: Any, batch: Any, step: Any, key: Any) -> Any:
+            assert variables.keys() == {"params"}
+            return {"params": {"x": variables["params"]["x"] + 1.0}}, opt_state, {}
+
+        def told(variables: Any, *_: Any) -> Any:
+            return variables["params"]["x"]
+
+        return Task(
+            init=lambda key: {"params": {"x": jnp.float32(0)}},
+            init_opt=lambda variables: {"seen": tuple(variables)},
+            update=update,
+            evaluate=told,
+            predict=told,
+            metrics={},
+            sample=told,
+            in_training=told,
+        )
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_it_is_a_mean_whose_weights_fall(decay: float) -> None:
+    task = with_average(Counter.task(), decay)
+    variables = task.init(jax.random.key(0))
+    assert task.init_opt(variables) == {"seen": ("params",)}
+    for step in range(4):
+        variables, _, _ = task.update(variables, {}, None, jnp.int32(step), None)
+        weights = decay ** np.arange(step, -1, -1)
+        wanted = (weights * np.arange(1, step + 2)).sum() / weights.sum()
+        assert float(variables[AVERAGE]["params"]["x"]) == pytest.approx(wanted, rel=1e-6)
+    assert float(learnt(variables)["params"]["x"]) == 4
+    for told in (
+        task.evaluate(variables, None),
+        task.predict(variables, None),
+        task.sample(variables, None),
+        task.answering(variables)["params"]["x"],
+    ):
+        assert float(told) == pytest.approx(wanted, rel=1e-6)
+    assert float(task.in_training(variables, None, None)) == 4  # what is learnt, as it is
+
+
+def test_of_many_steps_it_has_the_last_few() -> None:
+    # By the plain formula in float32, 1 - decay ** step has no digit left at the first step.
+    task = with_average(Counter.task(), 1 - 1e-6)
+    variables = task.init(jax.random.key(0))
+    variables, _, _ = task.update(variables, {}, None, jnp.int32(0), None)
+    assert float(variables[AVERAGE]["params"]["x"]) == 1
+
+
+def test_nothing_that_is_learnt_depends_on_it() -> None:
+    optimizer = mnist_flax.core.optimizers.optax.adam(0.01)
+    plain = task_of(TinyNet(), optimizer, (28, 28, 1))
+    averaged = with_average(plain, 0.9)
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), np.uint8)
+    batch = Batch(jnp.asarray(images), jnp.arange(6) % 10, jnp.arange(6))
+    after = []
+    for task in (plain, averaged):
+        variables = task.init(rng_key(0, "params", 0))
+        state = task.init_opt(variables)
+        update = jax.jit(task.update)
+        for step in range(3):
+            key = rng_key(0, "dropout", step)
+            variables, state, _ = update(variables, state, batch, jnp.int32(step), key)
+        after.append((learnt(variables), state))
+    jax.tree.map(np.testing.assert_array_equal, *after)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    for name, decay in (("plain", 0.0), ("averaged", 0.8)):
+        made[name] = tmp_path_factory.mktemp("average") / name
+        train(_config(decay), made[name])
+    return made
+
+
+def _config(decay: float) -> ConfigDict:
+    from tiny import get_config
+
+    config = get_config()
+    config.data.name = "mnist_sample"
+    config.data.train_split, config.data.eval_split = "train[:60]", "test[:30]"
+    config.batch_size, config.num_steps = 6, 8
+    config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps = 4, 4, 2
+    config.ema_decay = decay
+    return config
+
+
+def test_a_run_is_judged_by_it_and_trains_as_without(runs: dict[str, Path]) -> None:
+    plain, averaged = (rows(runs[name]) for name in ("plain", "averaged"))
+
+    def of(told: list[dict[str, Any]], split: str) -> list[float]:
+        return [row["loss"] for row in told if row["split"] == split]
+
+    assert of(plain, "train") == of(averaged, "train")
+    assert of(plain, "eval")[-1] != of(averaged, "eval")[-1]
+    restored = mnist_flax.restore(runs["averaged"], "latest", {})
+    average = restored.state.variables[AVERAGE]
+    jax.tree.map(np.testing.assert_array_equal, restored.variables, average)
+    # Between the first step's parameters and the last one's.
+    assert not np.array_equal(
+        average["params"]["logits"]["kernel"], restored.state.params["logits"]["kernel"]
+    )
+
+
+def test_it_goes_on_to_the_bit(runs: dict[str, Path], tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    train(_config(0.8), cut, should_stop=lambda: any(row["step"] == 4 for row in rows(cut)))
+    train(_config(0.8), cut)
+    states = (mnist_flax.restore(w, "latest", {}).state for w in (cut, runs["averaged"]))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert rows(cut) == rows(runs["averaged"])
+
+
+def test_a_run_may_start_from_it(runs: dict[str, Path], tmp_path: Path) -> None:
+    average = mnist_flax.restore(runs["averaged"], "latest", {}).variables
+    for name, decay in (("plain", 0.0), ("averaged", 0.8)):
+        config, workdir = _config(decay), tmp_path / name
+        config.num_steps = 1
+        config.optimizer.learning_rate = 1e-30
+        train(config, workdir, init_from=(runs["averaged"], "latest"))
+        found = mnist_flax.restore(workdir, "latest", {}).variables
+        jax.tree.map(np.testing.assert_array_equal, found["params"], average["params"])
