@@ -10,7 +10,7 @@ READY = "Draw a digit on http://127.0.0.1:"
 
 
 @contextlib.contextmanager
-def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def served(*arguments: str, ready: str = READY) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The process and its port, as soon as it says that it is ready; killed at the end."""
     process = subprocess.Popen(
         launch_command("--mode=serve", "--port=0", *arguments),
@@ -22,9 +22,9 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     assert process.stderr is not None
     try:
         lines = iter(process.stderr.readline, "")
-        ready = next((line for line in lines if line.startswith(READY)), None)
-        assert ready is not None, process.communicate()
-        yield process, int(ready.removeprefix(READY).partition("/")[0])
+        said = next((line for line in lines if line.startswith(ready)), None)
+        assert said is not None, process.communicate()
+        yield process, int(said.removeprefix(ready).partition("/")[0])
     finally:
         process.kill()
         process.communicate()

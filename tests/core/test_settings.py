@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import pytest
 from conftest import ROOT, launch_command, launch_environment
 
-from mnist_flax.cli import main as cli
 from mnist_flax.core.settings import require_jax
 from mnist_flax.errors import UserError, out_of_memory
 from mnist_flax.training import train
 from mnist_flax.use.restore import restore
+
+Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize(
@@ -70,26 +70,50 @@ def test_a_device_that_is_not_here(tmp_path: Path) -> None:
     )
 
 
+GREEDY = """
+import jax.numpy as jnp
+import tiny
+
+
+def get_config():
+    config = tiny.get_config()
+    config.data.name = "mnist_sample"
+    config.num_steps = 1
+    return config
+
+
+def of_xla(event, step, row, context):
+    jnp.zeros(2**45).block_until_ready()
+
+
+def of_python(event, step, row, context):
+    raise MemoryError("Unable to allocate 44.9 GiB for an array")
+
+
+def another(event, step, row, context):
+    raise ValueError("a fault of our own")
+"""
+
+
+@pytest.mark.parametrize(
+    ("observer", "told"),
+    [("of_xla", "RESOURCE_EXHAUSTED"), ("of_python", "Unable to allocate 44.9 GiB")],
+)
 def test_memory_that_is_not_to_be_had(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    observer: str, told: str, launch: Launch, tmp_path: Path
 ) -> None:
-    def of_xla(launch: Any) -> int:
-        return int(jnp.zeros(2**45)[0])
+    (tmp_path / "greedy.py").write_text(GREEDY)
+    done = launch("--config=greedy.py", f"--config.observers='greedy:{observer}',")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"Error: out of memory ({told}")
+    assert line.endswith("Lower --config.batch_size, or take a smaller network.")
 
-    def of_python(launch: Any) -> int:
-        raise MemoryError("Unable to allocate 44.9 GiB for an array")
 
-    def another(launch: Any) -> int:
-        raise ValueError("a fault of our own")
-
-    arguments = ["launch.py", f"--config={ROOT / 'configs/tutorial.py'}"]
-    for mode, told in ((of_xla, "RESOURCE_EXHAUSTED"), (of_python, "Unable to allocate 44.9 GiB")):
-        monkeypatch.setitem(cli.MODES, "train", mode)
-        assert cli.main(arguments) == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"Error: out of memory ({told}")
-        assert line.endswith("Lower --config.batch_size, or take a smaller network.")
-    monkeypatch.setitem(cli.MODES, "train", another)
-    with pytest.raises(ValueError, match="a fault of our own"):
-        cli.main(arguments)
+def test_a_fault_of_our_own_keeps_its_traceback(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "greedy.py").write_text(GREEDY)
+    done = launch("--config=greedy.py", "--config.observers='greedy:another',")
+    assert done.returncode == 1
+    assert "ValueError: a fault of our own" in done.stderr
     assert not out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: of no XLA"))

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -142,6 +143,51 @@ def test_transposed_convolution_agrees_with_autodiff(padding):
     layer = nn.ConvTranspose(4, (3, 2), strides=(2, 3), padding=padding)
     x = normal(0, 4, 5, 4, 3)
     check(layer.apply, variables_of(layer, x), x)
+
+
+def _resized(shape: tuple[int, int], method: str) -> Callable:
+    return lambda x: jax.image.resize(x, (len(x), *shape, x.shape[-1]), method)
+
+
+# What networks that draw are made of, each between a convolution and another: [4, 6, 4, 3] -> more.
+DRAWING_LAYERS = {
+    "transposed 4x4/2": nn.ConvTranspose(4, (4, 4), strides=(2, 2)),
+    "transposed 5x5/2": nn.ConvTranspose(4, (5, 5), strides=(2, 2), padding="VALID"),
+    "transposed 3x3/3": nn.ConvTranspose(2, (3, 3), strides=(3, 3)),
+    "transposed 2x2/2 to one channel": nn.ConvTranspose(1, (2, 2), strides=(2, 2)),
+    "strided 3x3/2": nn.Conv(5, (3, 3), strides=2),
+    "strided 5x5/2": nn.Conv(5, (5, 5), strides=2),
+    "strided 1x1/2": nn.Conv(2, (1, 1), strides=2),
+    "average pool 2x2/2": lambda x: nn.avg_pool(x, (2, 2), (2, 2)),
+    "average pool 3x3/2 same": lambda x: nn.avg_pool(x, (3, 3), (2, 2), "SAME"),
+    "resized, bilinear": _resized((12, 8), "bilinear"),
+    "resized, nearest": _resized((12, 8), "nearest"),
+    "made smaller, bilinear": _resized((3, 2), "bilinear"),
+    "normalised by groups": nn.GroupNorm(3),
+}
+
+
+class Between(nn.Module):
+    """A layer between two convolutions, whose gradients it sees."""
+
+    layer: Any
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(3, (3, 3), name="before")(x)
+        return nn.Conv(2, (3, 3), name="after")(self.layer(x))
+
+
+@pytest.mark.parametrize("name", DRAWING_LAYERS)
+def test_what_drawing_networks_are_made_of_is_slow_nowhere(name):
+    model, x = Between(DRAWING_LAYERS[name]), normal(0, 4, 6, 4, 3)
+    variables = variables_of(model, x)
+    check(model.apply, variables, x, rtol=1e-5)
+
+    def gradient(variables, x):
+        return jax.grad(lambda v: jnp.sin(cpu.rewrite(model.apply)(v, x)).sum())(variables)
+
+    assert cpu.slow_in_loop(gradient, variables, x) == []
 
 
 # image [H,W,I], kernel [h,w,I/G,O], then what lax.conv_general_dilated takes.
