@@ -50,6 +50,11 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
     if not path.is_file():
         near = nearest(path.stem, [file.stem for file in Path("configs").glob("*.py")])
         raise UsageError(f"--config={value}: there is no file {path}.{near}")
+    if path.suffix != ".py":
+        of_run = " A run goes on with the recipe that it was made with." * (path.suffix == ".json")
+        raise UsageError(
+            f"--config={value}: must be a Python file (.py) that has get_config().{of_run}"
+        )
     sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie beside the recipe
     try:
         recipe = _execute(value)

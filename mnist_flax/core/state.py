@@ -96,6 +96,11 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
             f"config.task.name={name!r} fails on images {list(images.shape)}: "
             f"{where_it_failed(error, __file__)}"
         ) from error
+    if empty_leaf := _without_elements(variables):
+        raise UsageError(
+            f"config.model: {empty_leaf} has no elements, which no save can hold: a layer has a "
+            "width of 0. Give it one of at least 1."
+        )
     before, after = (
         {"variables": variables, "opt_state": opt_state},
         {"variables": updated[0], "opt_state": updated[1]},
@@ -125,6 +130,15 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
     if drawn is not None:
         _check_drawn(drawn, images.shape, name)
     return jax.eval_shape(lambda: create_state(task, updated[2], 0))
+
+
+def _without_elements(variables: Variables) -> str:
+    """Returns the name and the form of the first array without elements; '' for none."""
+    for path, leaf in jax.tree.leaves_with_path(variables):
+        if leaf.size == 0:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return f"{name}, {leaf.dtype}{list(leaf.shape)},"
+    return ""
 
 
 def _drawn(task: Task, variables: Variables) -> jax.ShapeDtypeStruct | None:

@@ -90,7 +90,8 @@ def export_network(
     of_files, recorded = [network for network, _ in networks.values()], read_config(workdir)
     known = count_known(workdir, images, chosen=restored.chosen).told()
     card = model_card(restored, of_files, dataset, recorded, result, error, rows, known=known)
-    texts = {CARD_FILE: card.encode()}
+    # A class may be called by a folder's name, which need not be UTF-8.
+    texts = {CARD_FILE: card.encode(errors="backslashreplace")}
     if answers and takes_pictures(restored.image_shape):
         prepare = prepare_file(restored.preparation, restored.image_shape).encode()
         texts = {PREPARE_FILE: prepare, **texts}

@@ -33,8 +33,11 @@ _COLOURS = {
 def theme(name: str) -> AbstractContextManager[None]:
     """Colours for a light or a dark page, for the figures that are made inside it."""
     page, ink, faint, cycle = _COLOURS[name]
+    # The defaults first: a user's matplotlibrc (text.usetex, say) is for figures of theirs.
+    defaults = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
     return mpl.rc_context(
         {
+            **defaults,
             **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
             **dict.fromkeys(("axes.edgecolor", "grid.color"), faint),
             "figure.facecolor": page,

@@ -118,6 +118,18 @@ def test_a_flag_file_names_the_recipe(launch: Launch, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("config.json", " A run goes on with the recipe that it was made with."), ("notes.txt", "")],
+)
+def test_a_recipe_is_python(name: str, more: str, launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    done = launch(f"--config={name}")
+    assert done.returncode == 2
+    told = f"must be a Python file (.py) that has get_config().{more}"
+    assert done.stderr == f"Error: --config={name}: {told}\n"
+
+
 OWN = """
 import tiny
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from made import state_of
+from made import spec_of, state_of, task_of
 
-from mnist_flax.core.state import TrainState
+from mnist_flax.core.state import TrainState, try_task
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 
@@ -97,3 +97,21 @@ def test_a_weakly_typed_start_is_made_strong() -> None:
 def test_variables_that_a_run_does_not_carry_are_refused() -> None:
     with pytest.raises(UsageError, match=r"Normed keeps the variables \['memory'\]"):
         state_of(Normed(collection="memory"), optax.sgd(0.1), (2, 2, 1), seed=0)
+
+
+class Thin(nn.Module):
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        x = nn.Dense(0, name="thin")(images.reshape(len(images), -1))
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="logits")(x)
+
+
+def test_a_layer_of_no_width_is_found_before_anything_is_saved() -> None:
+    # Orbax refuses such arrays, after the first steps.
+    task = task_of(Thin(), optax.sgd(0.1))
+    with pytest.raises(
+        UsageError, match=r"config\.model: params\.[\w.]+, float32\[\d+, \d+\], has no"
+    ):
+        try_task(task, spec_of(), "classification")

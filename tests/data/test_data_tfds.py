@@ -334,7 +334,7 @@ def test_nothing_prepared():
     assert read_prepared("mnist", Path("missing")) == (None, ())
 
 
-@pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="needs MNIST_DIR: the four IDX files")
+@pytest.mark.skipif(not os.environ.get("MNIST_DIR"), reason="needs MNIST_DIR: the four IDX files")
 def test_the_full_mnist_as_tfds_prepares_it():
     mnist_dir = Path(os.environ["MNIST_DIR"])
     prepared = mnist_dir.parent / "tensorflow_datasets"

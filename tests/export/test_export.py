@@ -1,9 +1,12 @@
 """--mode=export: what it writes says what the network says, wherever it is run."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +101,15 @@ def untrained(model: nn.Module, image_shape: tuple[int, int, int]) -> Restored:
     )
     state = state.replace(variables={"params": params, "batch_stats": batch_stats})
     return Restored(recipe("tutorial"), task, state, Path("nowhere"), {}, (), image_shape)
+
+
+def test_a_class_whose_name_is_not_utf8(opened: tuple[Restored, Dataset], tmp_path: Path) -> None:
+    restored, dataset = opened
+    names = (os.fsdecode(b"caf\xe9"), *restored.class_names[1:])
+    shutil.copy(restored.checkpoint.parents[2] / "config.json", tmp_path)
+    renamed = dataclasses.replace(restored, class_names=names)
+    export_network(tmp_path, renamed, dataset, ["stablehlo"], print)
+    assert '["caf\\udce9", "1", ' in (tmp_path / "export/MODEL_CARD.md").read_text()
 
 
 def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -26,6 +27,13 @@ def test_calibration_by_hand() -> None:
     np.testing.assert_allclose(measured.confidence, [0.45, 0.9], rtol=1e-6)
     np.testing.assert_allclose(measured.accuracy, [0.5, 0.5])
     assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.4)
+
+
+def test_a_users_own_matplotlibrc_is_for_figures_of_theirs() -> None:
+    with mpl.rc_context({"text.usetex": True, "axes.facecolor": "red"}), plots.theme("light"):
+        assert mpl.rcParams["text.usetex"] is False
+        assert mpl.rcParams["axes.facecolor"] == mpl.rcParamsDefault["axes.facecolor"]
+        assert mpl.rcParams["figure.facecolor"] == "#ffffff"  # the theme's own
 
 
 def test_an_empty_bin_counts_nothing() -> None:
