@@ -7,6 +7,7 @@ background, and take their colours from `theme`.
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -34,7 +35,7 @@ def theme(name: str) -> AbstractContextManager[None]:
     """Colours for a light or a dark page, for the figures that are made inside it."""
     page, ink, faint, cycle = _COLOURS[name]
     # The defaults first: a user's matplotlibrc (text.usetex, say) is for figures of theirs.
-    defaults = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
+    defaults: Any = {key: v for key, v in mpl.rcParamsDefault.items() if key != "backend"}
     return mpl.rc_context(
         {
             **defaults,

@@ -1,13 +1,15 @@
 """A page to draw digits on, or that draws them, and an API for programs: a network over HTTP.
 
 answers.py makes numbers of a picture's bytes, drawings.py pictures of a number, app.py speaks HTTP,
-page.html and draw.html are the two pages, whole. The only importer of uvicorn.
+connection.py bounds connections, page.html and draw.html are the two pages, whole. The only folder
+that imports uvicorn.
 """
 
 import contextlib
 import ipaddress
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mnist_flax.data.pictures import check_shape
@@ -19,8 +21,10 @@ from mnist_flax.use.restore import Restored
 
 try:
     import uvicorn
+    from starlette.applications import Starlette
 
     from mnist_flax.serve.app import create_app
+    from mnist_flax.serve.connection import BoundedConnection
 except ImportError as error:
     raise UserError(f"--mode=serve: {error}. Install it with pip install -e '.[serve]'.") from error
 
@@ -33,7 +37,7 @@ def serve(
     port: int,
     report: Callable[[str], None],
 ) -> None:
-    """Answers until Ctrl-C.
+    """Answers until Ctrl-C, or SIGTERM.
 
     Args:
       restored: a network.
@@ -63,22 +67,42 @@ def serve(
             about["center"] = preparation.layout == "digit"
             about["preparation"] = preparation._asdict()
             app = create_app(about, hosts, answer=make_answer(restored, preparation))
-        config = uvicorn.Config(
+        what = "Draw a digit" if preparation is not None else "See digits drawn"
+        report(f"{what} on http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it.)")
+        with contextlib.suppress(KeyboardInterrupt), _ended_by(signal.SIGTERM):
+            make_server(app).run(sockets=[listener])
+    report("The server is closed.")
+
+
+def make_server(app: Starlette) -> uvicorn.Server:
+    """Returns what serves an application, and neither logs nor waits for clients that stall."""
+    return uvicorn.Server(
+        uvicorn.Config(
             app,
+            http=BoundedConnection,
             log_config=None,
             log_level="error",
             access_log=False,
             server_header=False,
             lifespan="off",
             ws="none",
-            limit_concurrency=64,  # uploads of 16 MiB each
-            timeout_graceful_shutdown=2,  # seconds; a client that stalls must not hold up Ctrl-C
+            timeout_graceful_shutdown=2,  # seconds
         )
-        what = "Draw a digit" if preparation is not None else "See digits drawn"
-        report(f"{what} on http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it.)")
-        with contextlib.suppress(KeyboardInterrupt):  # raised once more when all is closed
-            uvicorn.Server(config).run(sockets=[listener])
-    report("The server is closed.")
+    )
+
+
+@contextlib.contextmanager
+def _ended_by(number: signal.Signals) -> Iterator[None]:
+    """Has a signal end the server as Ctrl-C does; uvicorn raises it again when all is closed."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -13,26 +13,31 @@ under a name of its own (DNS rebinding).
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mnist_flax.data.pictures import PictureError
 from mnist_flax.serve.answers import Answer
 from mnist_flax.serve.drawings import MOST_FRAMES, Draw
 
 MAX_BYTES = 16 * 2**20  # a telephone's photograph has 3 to 12 MB
+BODY_SECONDS = 60.0  # for all of it to come
+SMALL_BYTES = 2**18  # a drawing has a hundredth of it: of these there is always room
+MOST_LARGE_BYTES = 4 * MAX_BYTES  # of what larger pictures have beyond that, all together
 _LARGEST_NUMBER = 2**31 - 1
 Asked = Callable[[Request], Any]  # a coroutine that gives the response
 
@@ -75,15 +80,13 @@ def create_app(
 
     return Starlette(
         routes=[Route("/", show_page), Route("/model", show_model), route],
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-        ],
-        exception_handlers={HTTPException: _tell},
+        middleware=[Middleware(_OwnNames, hosts=hosts)],
+        exception_handlers={HTTPException: _tell, Exception: _tell_a_fault},
     )
 
 
 def _predict_with(answer: Answer) -> Asked:
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer")
+    thread, room = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answer"), _Room()
 
     async def predict(request: Request) -> Response:
         _refuse_other_origins(request)
@@ -91,13 +94,16 @@ def _predict_with(answer: Answer) -> Asked:
             raise HTTPException(415, "A form: send the file itself (curl --data-binary @FILE).")
         if request.url.query not in ("", "features=1"):
             raise HTTPException(400, f"?{request.url.query[:80]}: only ?features=1 is known.")
-        data = await _body(request)
         loop = asyncio.get_running_loop()
-        try:
-            row = await loop.run_in_executor(thread, answer, data, bool(request.url.query))
-        except PictureError as error:
-            told = str(error)  # begins as it goes on after a file's name
-            raise HTTPException(422, f"{told[0].upper()}{told[1:]}.") from error
+        with room.of_one() as size:
+            try:
+                data = await _body(request, size)
+                row = await loop.run_in_executor(thread, answer, data, bool(request.url.query))
+            except PictureError as error:
+                told = str(error)  # begins as it goes on after a file's name
+                raise HTTPException(422, f"{told[0].upper()}{told[1:]}.") from error
+            except ClientDisconnect:
+                return Response(status_code=400)  # to nobody: the client went away
         return JSONResponse(row)
 
     return predict
@@ -132,6 +138,10 @@ async def _tell(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
+async def _tell_a_fault(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"error": "The server failed; its console says why."}, 500)
+
+
 def _refuse_other_origins(request: Request) -> None:
     """Raises HTTPException if a browser says that another site's page sent this."""
     origin = request.headers.get("origin")
@@ -139,16 +149,72 @@ def _refuse_other_origins(request: Request) -> None:
         raise HTTPException(403, f"Origin {origin[:80]}: only this server's own page may post.")
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, size: "_Size") -> bytes:
     """Reads the body as far as it may go; raises HTTPException beyond."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BYTES:
+    parts = []
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size.grow(len(part))
+                parts.append(part)
+    except TimeoutError as error:
+        told = f"The picture took longer than {BODY_SECONDS:.0f} seconds to come."
+        raise HTTPException(408, told, {"Connection": "close"}) from error
+    return b"".join(parts)
+
+
+class _Room:
+    """The bytes of pictures that are being read or wait for their answer."""
+
+    def __init__(self) -> None:
+        self.large_bytes = 0
+
+    @contextlib.contextmanager
+    def of_one(self) -> Iterator["_Size"]:
+        """Counts one picture's, until it is answered."""
+        size = _Size(self)
+        try:
+            yield size
+        finally:
+            self.large_bytes -= size.large_bytes
+
+
+class _Size:
+    """One picture's bytes, of those of all."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room, self._bytes = room, 0
+
+    @property
+    def large_bytes(self) -> int:
+        """Those beyond the size of a small picture."""
+        return max(0, self._bytes - SMALL_BYTES)
+
+    def grow(self, count: int) -> None:
+        """Takes so many more; raises HTTPException where there is no room for them."""
+        before = self.large_bytes
+        self._bytes += count
+        self._room.large_bytes += self.large_bytes - before
+        if self._bytes > MAX_BYTES:
             limit = f"{MAX_BYTES // 2**20} MiB"
             raise HTTPException(413, f"The picture has more than {limit}: scale it down.")
-        parts.append(part)
-    return b"".join(parts)
+        if self._room.large_bytes > MOST_LARGE_BYTES:
+            raise HTTPException(503, "Other large pictures are being read: try again.")
+
+
+class _OwnNames:
+    """Answers only who asks for the server by a name of its own (see the module's text)."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app, self._hosts = app, {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host", "")
+        if re.sub(r":[0-9]*$", "", host).lower() in self._hosts:
+            await self._app(scope, receive, send)
+        else:
+            told = f"Host {host[:80]!r}: no name of this server's."
+            await JSONResponse({"error": told}, 400)(scope, receive, send)
 
 
 def _policy(page: str) -> str:

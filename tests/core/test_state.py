@@ -104,7 +104,8 @@ class Thin(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        x = nn.Dense(0, name="thin")(images.reshape(len(images), -1))
+        thin = nn.Dense(0, kernel_init=nn.initializers.zeros, name="thin")
+        x = thin(images.reshape(len(images), -1))
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="logits")(x)
 
 

@@ -55,6 +55,16 @@ def test_it_answers_until_ctrl_c(trained: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
+def test_sigterm_ends_it_with_a_line(trained: Path) -> None:
+    with (
+        served(f"--workdir={trained}") as (process, port),
+        socket.create_connection(("127.0.0.1", port), timeout=30),
+    ):
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=30)
+    assert (process.returncode, rest) == (0, "The server is closed.\n")
+
+
 def test_a_large_upload_ends_in_413(trained: Path) -> None:
     with (
         served(f"--workdir={trained}") as (process, port),
