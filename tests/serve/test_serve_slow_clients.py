@@ -1,4 +1,4 @@
-"""Clients that stall, go away or come by the hundred: the server answers the others all the same."""
+"""Clients that stall, go away or come by the hundred: the server answers the others."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,7 @@ def serving() -> Iterator[Callable[..., int]]:
     """Starts a server in a thread of its own; gives its port."""
     with contextlib.ExitStack() as stack:
 
-        def start(
-            answer: Callable[[bytes, bool], Any] = lambda data, _: {"size": len(data)},
-        ) -> int:
+        def start(answer: Callable[[bytes, bool], Any] = _size) -> int:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             server = make_server(create_app({"network": "N"}, ["localhost"], answer=answer))
             thread = threading.Thread(target=server.run, args=([listener],))
@@ -37,6 +35,10 @@ def serving() -> Iterator[Callable[..., int]]:
             return int(listener.getsockname()[1])
 
         yield start
+
+
+def _size(data: bytes, features: bool) -> dict[str, int]:
+    return {"size": len(data)}
 
 
 def connected(port: int) -> socket.socket:
@@ -180,7 +182,7 @@ def test_a_fault_of_ours_is_told_as_json(serving: Callable[..., int]) -> None:
 
     port = serving(broken)
     with connected(port) as connection:
-        connection.sendall(HEAD.format(1).encode() + b"x")
-        connection.shutdown(socket.SHUT_WR)
+        head = HEAD.format(1).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+        connection.sendall(head.encode() + b"x")
         status, told = everything(connection)
     assert (status, told) == (500, {"error": "The server failed; its console says why."})
