@@ -86,7 +86,7 @@ def _predict(launch: Launch) -> int:
 
 def _predict_split(launch: Launch) -> int:
     refuse({"center"})
-    output = _file_to_write()
+    output = _file_to_write(".npz")
     from mnist_flax.use.prediction import is_classification, predict_split
     from mnist_flax.workdir.known_images import count_known
 

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mnist_flax.config import flatten
+from mnist_flax.config import flatten, may_be_added
 from mnist_flax.config.registry import nearest
 from mnist_flax.config.validation import require_fields
 from mnist_flax.errors import UsageError
@@ -23,9 +23,6 @@ _KINDS = {
     "float": "a number",
     "tuple": "names, such as \"'random_rotation','random_shift'\"",
 }
-# What these hold is passed on by name, so that a field may be added: config.optimizer.momentum, or
-# config.augment.salt.share for a function of that name.
-_OPEN = r"(?:task|model|optimizer|schedule)\.[^.]+|augment\.[^.]+\.[^.]+"
 _CONFIG = r"--?config(=|$)"
 _OVERRIDE = r"--?(?:no)?config\.([^=]*)(=?)(.*)"
 
@@ -167,7 +164,7 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
             continue
         name, equals, value = match.groups()
         inside = [field for field in fields if field.startswith(name + ".")]
-        if name not in fields and not inside and re.fullmatch(_OPEN, name):
+        if name not in fields and not inside and may_be_added(name):
             if argument.lstrip("-").startswith("no") or not (equals or argv[i + 1 : i + 2]):
                 faults.append(f"--config.{name}: is no field yet; give it a value, {name}=…")
             continue

@@ -80,6 +80,14 @@ def _set(config: ConfigDict, path: list[str], value: Any) -> None:
     config[path[-1]] = value
 
 
+def may_be_added(field: str) -> bool:
+    """Says whether a field that a recipe lacks may be set: its section passes its fields on."""
+    parts = field.split(".")
+    if parts[0] == "augment":  # .function.parameter
+        return len(parts) == 3
+    return parts[0] in ("task", "model", "optimizer", "schedule") and len(parts) == 2
+
+
 def flatten(config: ConfigDict | dict) -> dict[str, Any]:
     """Returns {'optimizer.learning_rate': 0.001, …}, each value as JSON gives it back.
 

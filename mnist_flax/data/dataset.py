@@ -162,7 +162,10 @@ def _check(raw: Raw) -> None:
         if len(wrong):
             got = f"image {wrong[0]:,} has label {labels[wrong[0]]}"
             allowed = f"0 to {classes - 1} ({classes} classes)"
-            raise UserError(f"{where}: {got}, allowed is {allowed}. Check config.data.name.")
+            raise UserError(
+                f"{where}: {got}, allowed is {allowed}. Data that have other classes than the "
+                "known ones need a name of their own: config.data.name, any word."
+            )
 
 
 def fingerprint(

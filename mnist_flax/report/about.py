@@ -1,7 +1,10 @@
 """What the report says of a run in words: its warnings, conditions, config and events."""
 
+import contextlib
 import math
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +26,53 @@ def about(
 ) -> dict[str, Any]:
     """Returns what page.html needs besides figures and pictures."""
     written = read_config(workdir)
+    places = _places(workdir, dataset.data_dir, restored.trained_on.get("data_dir"))
+
+    def plain(text: Any) -> Any:
+        return _without(places, text)
+
     checkpoint = restored.checkpoint.relative_to(workdir.absolute())
     command, command_notes = _command(workdir, written["config"], history, recipe)
     return {
         "title": workdir.resolve().name,
         "step": int(restored.state.step),
         "checkpoint": checkpoint,
-        "dataset": dataset,
-        "notes": list(_notes(workdir, restored, dataset, history)),
+        "dataset": replace(dataset, source=plain(dataset.source)),
+        "notes": list(map(plain, _notes(workdir, restored, dataset, history))),
         "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(restored.state.params)),
         "resumes": [f"{step:,}" for step in sorted(set(history.resumes))],
         "evaluated": bool(history.eval),
-        "command": command,
+        "command": plain(command),
         "command_notes": command_notes,
         "conditions": [
             ("checkpoint", checkpoint),
-            *_conditions(restored, dataset, written.get("environment", {})),
+            *(
+                (name, plain(value))
+                for name, value in _conditions(restored, dataset, written.get("environment", {}))
+            ),
         ],
-        "events": history.events,
+        "events": [{**row, "message": plain(row["message"])} for row in history.events],
         "left_out": history.left_out,
-        "config": sorted(flatten(written["config"]).items()),
+        "config": sorted((k, plain(value)) for k, value in flatten(written["config"]).items()),
     }
+
+
+def _places(workdir: Path, *folders: str | None) -> list[tuple[str, str]]:
+    """Returns what stands for the folders of this machine: a report travels. The longest first."""
+    paths = [workdir.absolute(), *(Path(folder).absolute() for folder in folders if folder)]
+    found = {str(path): path.name for path in paths if path.name}
+    with contextlib.suppress(RuntimeError):  # no home is known
+        found.setdefault(str(Path.home()), "~")
+    return sorted(found.items(), key=lambda pair: -len(pair[0]))
+
+
+def _without(places: list[tuple[str, str]], text: Any) -> Any:
+    """Returns a text without the places of this machine; anything else as it is."""
+    if not isinstance(text, str):
+        return text
+    for place, name in places:
+        text = re.sub(rf"{re.escape(place)}(?![\w-])", name.replace("\\", r"\\"), text)
+    return text
 
 
 def _notes(workdir: Path, restored: Restored, dataset: Dataset, history: History) -> Iterator[str]:

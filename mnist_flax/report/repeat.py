@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config import default_config, diff, flatten
+from mnist_flax.config import default_config, diff, flatten, may_be_added
 
 
 class Recipe(NamedTuple):
@@ -34,7 +34,7 @@ def repeat_command(
     for field, (old, new) in diff(recipe.config.to_dict(), dict(config)).items():
         section = field.partition(".")[0]
         renamed = theirs.get(f"{section}.name") != ours.get(f"{section}.name")
-        if field in theirs and new is not None:
+        if new is not None and (field in theirs or may_be_added(field)):
             value = repr(tuple(new)) if isinstance(new, list) else str(new)
             arguments.append(f"--config.{field}={value}")
         elif field in ("num_steps", "num_epochs"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _HARDLY_BELOW = 0.99  # of the loss of guessing
+_MOST_NAMES = 10  # of classes, in one line
 
 
 def flat_loss(mean: float, last: float, num_classes: int) -> str:
@@ -20,6 +21,8 @@ def flat_loss(mean: float, last: float, num_classes: int) -> str:
       num_classes: number of logits.
     """
     guessing = math.log(num_classes)
+    if num_classes < 2:  # there is nothing to guess
+        return ""
     if min(mean, last) < _HARDLY_BELOW * guessing:
         return ""
     return (
@@ -29,15 +32,29 @@ def flat_loss(mean: float, last: float, num_classes: int) -> str:
     )
 
 
-def lost_classes(classes: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> str:
+def lost_classes(
+    classes: np.ndarray, labels: np.ndarray, names: Sequence[str], relu_logits: bool = False
+) -> str:
     """Names the classes that are among the labels and never predicted; '' if there are none.
 
-    classes and labels: int32 [N] of one evaluation. A ReLU on the logits does this: a class whose
-    logit is negative for every image gets no gradient of its own (see configs/lenet.py).
+    Args:
+      classes: int32 [N], predicted in one evaluation.
+      labels: int32 [N].
+      names: of the classes; the first ten that are lost are named.
+      relu_logits: whether the model has a ReLU on its logits, which does this: a class whose logit
+        is negative for every image gets no gradient of its own (see configs/lenet.py).
     """
     lost = sorted({*labels.tolist()} - {*classes.tolist()})
     if not lost:
         return ""
     images = int(np.isin(labels, lost).sum())
-    which = ", ".join(names[label] for label in lost)
-    return f"Never predicted: {which}, which {images:,} of {len(labels):,} images are."
+    which = ", ".join(names[label] for label in lost[:_MOST_NAMES])
+    if len(lost) > _MOST_NAMES:
+        which += f" and {len(lost) - _MOST_NAMES:,} more"
+    told = f"Never predicted: {which}, which {images:,} of {len(labels):,} images are."
+    if relu_logits:
+        told += (
+            " The ReLU on the logits leaves such classes without a gradient: "
+            "--config.model.relu_logits=false, in a new --workdir, mends it."
+        )
+    return told

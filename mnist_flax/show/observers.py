@@ -138,7 +138,8 @@ def lost_classes(event: str, step: int, row: Mapping[str, Any], context: Context
     """Names the classes that are never predicted, from the end of the first epoch on."""
     if event == "eval" and step >= context.steps_per_epoch:
         classes, labels = context.outputs["classes"], context.outputs["labels"]
-        if lost := diagnosis.lost_classes(classes, labels, context.spec.class_names):
+        names, relu = context.spec.class_names, getattr(context.task.model, "relu_logits", False)
+        if lost := diagnosis.lost_classes(classes, labels, names, relu):
             context.say("lost_classes", lost)
 
 

@@ -115,7 +115,9 @@ def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
         row["loss_sum"] = float(sums["loss"]) / run.plan.config.batch_size
     row |= {f"last_batch_{name}": value for name, value in last.items()}
     line = run.console.format({"step": at.step, "split": "epoch", **row})
-    run.writer.event(at.step, "epoch", line, **row)
+    # Of few images an epoch is short, and its lines would stand between all others.
+    often = run.plan.times.steps_per_epoch < run.plan.times.log_every
+    (run.writer.record if often else run.writer.event)(at.step, "epoch", line, **row)
     _observe(run, at, state, "epoch", row)
     at.epoch_open = False
     return state.replace(epoch=empty(sums))

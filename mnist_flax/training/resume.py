@@ -144,7 +144,8 @@ def _newest_metadata(
             rows += f"\n  (they were in --config.data.data_dir={theirs['data_dir']})"
         raise UserError(
             f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
-            f"Undo the change to go on, or start afresh with --workdir={workdir}-new"
+            f"Undo the change to go on, or start afresh with --workdir={workdir}-new; add "
+            f"--init_from={workdir} to start from its parameters."
         )
     kept = sum(row["step"] <= metadata["step"] for row in read_rows(workdir))
     if kept < metadata.get("rows", 0):

@@ -77,6 +77,12 @@ def test_the_figures_are_scikit_learns_of_the_saved_predictions(resumed: Path) -
     assert rows(resumed)[-1]["accuracy"] == pytest.approx(np.mean(labels == classes))
 
 
+def test_the_page_says_nothing_of_the_folders_of_this_machine(resumed: Path) -> None:
+    page = (resumed / "report/index.html").read_text()
+    assert str(resumed.parent) not in page
+    assert not re.search(r"[ >&;'=](/[\w.-]+){2,}", re.sub(r"data:[^\"]*", "", page))
+
+
 def test_the_page_needs_nothing_but_itself(resumed: Path) -> None:
     page = Page(resumed / "report/index.html")
     embedded = [source for source in page.sources if not source.startswith("#")]

@@ -20,8 +20,29 @@ def test_lost_classes_are_named_and_counted():
     assert lost_classes(np.array([0, 1, 2, 0, 0, 0]), labels, "abc") == ""
     told = lost_classes(np.array([1, 1, 1, 1, 1, 1]), labels, "abc")
     assert told == "Never predicted: a, c, which 4 of 6 images are."
+    assert lost_classes(np.array([1] * 6), labels, "abc", relu_logits=True).endswith(
+        "--config.model.relu_logits=false, in a new --workdir, mends it."
+    )
     # A class that no image has is not lost.
     assert lost_classes(np.array([0, 0]), np.array([0, 0]), "abc") == ""
+
+
+def test_of_a_thousand_lost_classes_ten_are_named():
+    names = [f"class-{number:04}" for number in range(1000)]
+    told = lost_classes(np.zeros(1000, np.int32), np.arange(1000), names)
+    assert told.startswith("Never predicted: class-0001, class-0002, ")
+    assert ", class-0010 and 989 more, which 999 of 1,000 images are." in told
+
+
+def test_one_class_alone_cannot_be_guessed_worse():
+    assert flat_loss(0.0, 0.0, 1) == ""
+
+
+def test_short_epochs_are_in_the_rows_and_not_on_the_console(tiny_config, tmp_path, capsys):
+    tiny_config.log_every_steps = 18  # an epoch has 17
+    train(tiny_config, tmp_path)
+    assert [row["epoch"] for row in events(tmp_path, "epoch")] == [1, 2]
+    assert " epoch " not in capsys.readouterr().err
 
 
 def test_dead_logits_are_pointed_out_at_the_end_of_the_first_epoch(tiny_config, tmp_path):
