@@ -32,7 +32,7 @@ ONE_DOOR = {
     "sklearn": {"report.scores"},
     "tensorboardX": {"show.tensorboard"},
     "starlette": {"serve.app"},
-    "uvicorn": {"serve"},
+    "uvicorn": {"serve", "serve.connection"},
     "jax2onnx": {"export.onnx"},
     "onnxruntime": {"export.onnx"},
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 from types import FrameType, TracebackType
 
@@ -21,7 +22,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._received: list[int] = []
-        self._read_end, self._write_end = os.pipe()
+        # No pipe: on Windows, those of Python 3.11 cannot be told not to wait.
+        self._read_end, self._write_end = socket.socketpair()
 
     def requested(self) -> bool:
         """Says whether a signal has come."""
@@ -37,8 +39,8 @@ class StopSignals:
 
         A SIGHUP that is ignored stays so: that is what nohup is for.
         """
-        os.set_blocking(self._write_end, False)
-        self._old_descriptor = signal.set_wakeup_fd(self._write_end)
+        self._write_end.setblocking(False)
+        self._old_descriptor = signal.set_wakeup_fd(self._write_end.fileno())
         self._old_handlers = {
             number: signal.signal(number, _ignore) for number in _SIGNALS if not _nohup(number)
         }
@@ -56,11 +58,11 @@ class StopSignals:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_descriptor)
-        os.close(self._write_end)  # ends the thread: its read returns nothing
+        self._write_end.close()  # ends the thread: it receives nothing
         self._thread.join()
 
     def _watch(self) -> None:
-        while byte := os.read(self._read_end, 1):
+        while byte := self._read_end.recv(1):
             if byte[0] not in _SIGNALS:
                 continue
             if self._received:
@@ -69,7 +71,7 @@ class StopSignals:
             name = signal.Signals(byte[0]).name
             with contextlib.suppress(OSError):  # a pipe that the same Ctrl-C has closed
                 os.write(2, f"{name}: saving and leaving; once more leaves at once.\n".encode())
-        os.close(self._read_end)
+        self._read_end.close()
 
 
 def _nohup(number: signal.Signals) -> bool:

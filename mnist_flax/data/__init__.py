@@ -2,7 +2,7 @@
 
 The order of search: the sample, when it is asked for by name; in `data_dir` the four IDX files;
 folders of pictures; a prepared TFDS directory; tables of pixels; an .npz file; if it was named,
-these in a folder of it (see layouts.py); our own preparation by download; and for 'mnist',
+these in a folder of it (see layouts.py); a download (published.py); and for 'mnist',
 where no `data_dir` is named, the fallback that the config names. NumPy only, and light to import:
 what is heavy is imported by the source that needs it.
 """
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_flax.data import arrays, entries, layouts, place, sample, scaling, tfds_source
+from mnist_flax.data import arrays, entries, layouts, place, published, sample, scaling, tfds_source
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
     Dataset,
@@ -89,7 +89,7 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
         if config_data.data_dir is not None and not place.is_for_downloads(data_dir):
             raise UserError(_not_understood(config_data.data_dir, data_dir, "", notes))
         try:
-            raw = tfds_source.prepare(name, data_dir, report)
+            raw = published.fetch(name, tfds_source.root_of(data_dir), report)
         except Unavailable as reason:
             return _fall_back(config_data, data_dir, str(reason), notes)
     transpose = config_data.transpose

@@ -163,8 +163,8 @@ def _check(raw: Raw) -> None:
             got = f"image {wrong[0]:,} has label {labels[wrong[0]]}"
             allowed = f"0 to {classes - 1} ({classes} classes)"
             raise UserError(
-                f"{where}: {got}, allowed is {allowed}. Data that have other classes than the "
-                "known ones need a name of their own: config.data.name, any word."
+                f"{where}: {got}, allowed is {allowed}. Give data with other classes "
+                "a config.data.name of their own, any word."
             )
 
 

@@ -5,10 +5,10 @@ import hashlib
 import http.client
 import itertools
 import queue
-import tempfile
 import threading
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -49,19 +49,20 @@ def download(remote: Remote, path: Path, begun: Callable[[], None] = lambda: Non
     begun()
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
-        try:
+    # Not tempfile: its files are for their owner alone, and the folder may be shared.
+    part = path.with_name(f".part-{uuid.uuid4().hex}")
+    try:
+        with part.open("xb") as file:
             for chunk in itertools.chain([first], chunks):
                 digest.update(chunk)
-                part.write(chunk)
-            if digest.hexdigest() != remote.sha256:
-                got = f"SHA-256 {digest.hexdigest()}, expected {remote.sha256}"
-                raise UserError(f"{remote.url} is not the file published: {got}. Nothing was kept.")
-            part.flush()
-            Path(part.name).replace(path)
-        except BaseException:
-            Path(part.name).unlink()
-            raise
+                file.write(chunk)
+        if digest.hexdigest() != remote.sha256:
+            got = f"SHA-256 {digest.hexdigest()}, expected {remote.sha256}"
+            raise UserError(f"{remote.url} is not the file published: {got}. Nothing was kept.")
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _receive(remote: Remote) -> Iterator[bytes]:

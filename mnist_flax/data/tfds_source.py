@@ -1,4 +1,6 @@
-"""TFDS directories without TensorFlow: reading prepared ones, and preparing our own by download.
+"""TFDS directories without TensorFlow: reading prepared ones, and preparing our own.
+
+    python -m mnist_flax.data.tfds_source mnist FOLDER
 
 The only importer of tensorflow_datasets, where it is used. TFDS's own builders of these datasets
 need TensorFlow to prepare (not to read) them; the one here does not. Its directories carry names
@@ -12,15 +14,16 @@ import importlib.util
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mnist_flax.data import folder, idx
+from mnist_flax.data import folder, published
 from mnist_flax.data.dataset import Raw, Split
-from mnist_flax.data.download import Remote, Unavailable, download, is_whole
+from mnist_flax.data.download import Remote, Unavailable
 from mnist_flax.errors import UsageError, UserError
 
 OWN_SUFFIX = "_array_record"
@@ -67,14 +70,14 @@ def _versions(name: str, data_dir: Path) -> list[Path]:
     found = []
     for folder_name in (name, name + OWN_SUFFIX):
         # A preparation in progress, or killed, has another name: incomplete.<letters>_1.0.0.
-        infos = (_root(data_dir) / folder_name).glob(f"*/{_INFO}")
+        infos = (root_of(data_dir) / folder_name).glob(f"*/{_INFO}")
         versions = [info.parent for info in infos if _VERSION.fullmatch(info.parent.name)]
         versions.sort(key=lambda path: [int(part) for part in path.name.split(".")], reverse=True)
         found += versions
     return found
 
 
-def _root(data_dir: Path) -> Path:
+def root_of(data_dir: Path) -> Path:
     """Returns TFDS's root, given it, a dataset's directory in it or a version's in that."""
     if (data_dir / _INFO).is_file():
         return data_dir.parent.parent
@@ -176,49 +179,28 @@ def prepare(
     report: Callable[[str], None],
     remotes: Mapping[str, Remote] | None = None,
 ) -> Raw:
-    """Downloads the four IDX files of `name`, writes them as a TFDS directory and reads that.
+    """Writes a dataset that is downloaded (published.py) as a TFDS directory, and reads that.
 
-    What is there already, the directory or IDX files with the right checksum, is not made again.
-    Raises Unavailable without network, with one that stalls, or where nothing can be written;
-    UserError for a file that is not the one published. Nothing of such a file is kept.
+    For those who want one: nothing here needs it. What is there already is not made again.
+
+    Raises:
+      Unavailable: as published.fetch() does, or without array_record.
+      UserError: likewise.
     """
-    root = _root(data_dir)
-    downloads, directory = root / "downloads" / name, root / (name + OWN_SUFFIX) / OWN_VERSION
+    root = root_of(data_dir)
+    directory = root / (name + OWN_SUFFIX) / OWN_VERSION
     if directory.is_dir():  # TFDS renames it into place when it is whole
         return _read_version(directory)
     if importlib.util.find_spec("array_record") is None:
         raise Unavailable("preparing needs the package array_record (Linux only)")
-    remotes = remotes or known_remotes(name)
+    raw = published.fetch(name, root, report, remotes)
+    report(f"Preparing {name} in {directory} (once) ...")
     try:
-        wanted = {n: r for n, r in remotes.items() if not is_whole(downloads / n, r)}
-        size = sum(remote.size for remote in wanted.values()) / 1e6
-        # Told once, when the first bytes are there: without network only the reason is told.
-        messages = [f"Downloading {name} ({size:.1f} MB) to {downloads} ..."]
-
-        def begun() -> None:
-            while messages:
-                report(messages.pop())
-
-        for file_name, remote in wanted.items():
-            download(remote, downloads / file_name, begun)
-        raw = idx.read_directory(downloads, name)
-        if raw is None:
-            raise ValueError(f"the remotes of {name} are not named as IDX files are")
-        report(f"Preparing {name} in {directory} (once) ...")
         _write(raw, name, root)
     except (OSError, RuntimeError) as error:
         if not directory.is_dir():  # else another process was faster
             raise Unavailable(f"{root} cannot be written: {error}") from error
     return _read_version(directory)
-
-
-def known_remotes(name: str) -> dict[str, Remote]:
-    """Returns where TFDS has a known dataset from, by file name, out of its own checksum files."""
-    import tensorflow_datasets as tfds
-
-    table = Path(tfds.__file__).parent / "url_checksums" / f"{name}.txt"
-    rows = (line.split("\t") for line in table.read_text().splitlines())
-    return {file: Remote(url, int(size), sha256) for url, size, sha256, file in rows}
 
 
 def _write(raw: Raw, name: str, root: Path) -> None:
@@ -252,3 +234,7 @@ def _write(raw: Raw, name: str, root: Path) -> None:
     hidden = io.StringIO()  # TFDS prints, and draws bars, whatever its logging level
     with contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
         Builder(data_dir=root, file_format="array_record").download_and_prepare()
+
+
+if __name__ == "__main__":
+    print(prepare(sys.argv[1], Path(sys.argv[2]), print).source)

@@ -21,7 +21,6 @@ from mnist_flax.use.restore import Restored
 
 try:
     import uvicorn
-    from starlette.applications import Starlette
 
     from mnist_flax.serve.app import create_app
     from mnist_flax.serve.connection import BoundedConnection
@@ -74,8 +73,8 @@ def serve(
     report("The server is closed.")
 
 
-def make_server(app: Starlette) -> uvicorn.Server:
-    """Returns what serves an application, and neither logs nor waits for clients that stall."""
+def make_server(app: Any) -> uvicorn.Server:
+    """Returns what serves an ASGI application; it logs nothing and waits for nobody who stalls."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

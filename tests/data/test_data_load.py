@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_flax import data
-from mnist_flax.data import download, folder, idx, tfds_source
+from mnist_flax.data import download, folder, idx, published
 from mnist_flax.data.idx import write_idx
 from mnist_flax.errors import UsageError, UserError
 
@@ -197,10 +197,10 @@ def test_nothing_stands_in_for_a_named_folder_in_which_nothing_is_understood(
 
 
 def test_a_download_goes_into_no_folder_that_holds_other_things(tmp_path, monkeypatch):
-    def prepare(*arguments):
+    def fetch(*arguments):
         raise AssertionError("a download")
 
-    monkeypatch.setattr(tfds_source, "prepare", prepare)
+    monkeypatch.setattr(published, "fetch", fetch)
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UserError, match=r"no data that are understood; it holds 'notes\.txt'"):
         data.load(config(data_dir=tmp_path), silent)

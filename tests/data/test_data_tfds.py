@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from mnist_flax import data
-from mnist_flax.data import download, folder, idx, tfds_source
+from mnist_flax.data import download, folder, idx, published
 from mnist_flax.data.dataset import make_dataset
 from mnist_flax.data.download import Remote, Unavailable
 from mnist_flax.data.idx import write_idx
-from mnist_flax.data.tfds_source import known_remotes, prepare, read_prepared
+from mnist_flax.data.published import known_remotes
+from mnist_flax.data.tfds_source import prepare, read_prepared
 from mnist_flax.errors import UsageError, UserError
 
 OWN = "mnist_array_record/1.0.0"
@@ -161,24 +162,34 @@ def test_tfrecord_is_passed_over_with_one_note(root):
     assert prepare("mnist", stock, print).source == raw.source
 
 
-def test_load_prepares_reads_and_hands_on_the_note(server, tmp_path, monkeypatch):
+def test_load_downloads_reads_and_hands_on_the_note(server, tmp_path, monkeypatch):
     stock = tmp_path / "root/mnist/3.0.1"
     stock.mkdir(parents=True)
     (stock / "dataset_info.json").write_text('{"name": "mnist", "fileFormat": "tfrecord"}')
-    monkeypatch.setattr(tfds_source, "known_remotes", lambda name: server.remotes)
+    monkeypatch.setattr(published, "known_remotes", lambda name: server.remotes)
     fields = {"name": "mnist", "data_dir": str(tmp_path / "root"), "fallback": "mnist_sample"}
     fields |= {"train_split": "train[5:]", "eval_split": "test", "resplit": None}
     fields |= {"select_split": ""}
     config = SimpleNamespace(**fields, transpose=None, resize=None)
     for lines in ([], []):  # the second time from disk
         dataset = data.load(config, lines.append)
-        assert dataset.source == f"prepared TFDS directory {tmp_path / 'root' / OWN}"
+        assert dataset.source == f"IDX files in {tmp_path / 'root/downloads/mnist'}"
         assert dataset.train.labels.tolist() == [5, 6]
         assert dataset.notes == (
             f"{stock} holds tfrecord files, which need TensorFlow to read: passed over.",
         )
     assert lines == []
     assert len(server.asked) == 4
+
+
+def test_a_download_is_for_whoever_may_read_the_folder(server, tmp_path):
+    before = os.umask(0o022)
+    try:
+        published.fetch("mnist", tmp_path / "root", print, server.remotes)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "root/downloads/mnist").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_half_done_preparation_is_not_taken_for_a_whole_one(server, tmp_path, monkeypatch):

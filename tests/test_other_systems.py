@@ -1,0 +1,74 @@
+"""Nothing that every run needs is Linux's alone: its calls and packages are hidden, and it runs."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import TESTS, launch_command, launch_environment
+
+# Run by Python itself at its start, before anything of the package is imported.
+HIDDEN = """
+import os
+import signal
+import sys
+
+for module, names in (
+    (os, ("set_blocking", "sched_getaffinity", "sched_setaffinity", "fork", "posix_fadvise")),
+    (signal, ("SIGHUP",)),
+):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+
+sys.meta_path.insert(0, Missing())
+"""
+RECIPE = """
+import tiny
+
+
+def get_config():
+    config = tiny.get_config()
+    config.num_steps = 3
+    return config
+"""
+
+
+def run(folder: Path, absent: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "hidden").mkdir(exist_ok=True)
+    (folder / "hidden/sitecustomize.py").write_text(HIDDEN.format(absent=absent))
+    (folder / "recipe.py").write_text(RECIPE)
+    environment = launch_environment()
+    paths = (str(folder / "hidden"), str(TESTS))
+    return subprocess.run(
+        launch_command("--config=recipe.py", *arguments),
+        cwd=folder,
+        env=environment | {"PYTHONPATH": os.pathsep.join(paths), "TFDS_DATA_DIR": ""},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "absent", [{"array_record"}, {"array_record", "tensorflow_datasets"}], ids=["a Mac", "no TFDS"]
+)
+def test_a_run_needs_nothing_of_linux(absent: set[str], digits: Path, tmp_path: Path) -> None:
+    for more in ((), ("--mode=eval",)):
+        done = run(tmp_path, absent, f"--config.data.data_dir={digits}", *more)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_download_needs_nothing_of_linux(tmp_path: Path) -> None:
+    """Without a network, the reason is the network, and not a package that there is not."""
+    (tmp_path / "home").mkdir()
+    done = run(tmp_path, {"array_record"}, f"--config.data.data_dir={tmp_path / 'home'}")
+    assert done.returncode == 1
+    assert "no download from storage.googleapis.com" in done.stderr
+    assert "array_record" not in done.stderr
