@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/dcgan_fast.py
 
-589,250 parameters: transposed convolutions draw, strided ones tell apart. Against the tutorial's
+589,186 parameters: transposed convolutions draw, strided ones tell apart. Against the tutorial's
 (configs/dcgan.py): one optimizer for the discriminator, on both of its losses; Adam's memory of the
 gradient is shorter (0.5 for 0.9); an image need only look 90 % real; and what draws is an average
 of the steps, whose statistics are kept, so that a picture depends on its own noise alone.
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     )
     config.model = ConfigDict({"name": "dcgan_small", "features": 64, "judge_features": 32})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "b1": 0.5})
-    config.ema_decay = 0.998
+    config.ema_decay = 0.999
     config.data.train_split = "train[:55000]"
     config.data.select_split = "train[55000:]"
     config.batch_size = 64

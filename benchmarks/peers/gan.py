@@ -124,7 +124,7 @@ class SmallDiscriminator(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, features, 5, stride=2)
         self.conv2 = nn.Conv2d(features, 2 * features, 5, stride=2)
-        self.norm = nn.GroupNorm(features // 4, 2 * features)
+        self.norm = BatchNorm(2 * features)
         self.dense = nn.Linear(49 * 2 * features, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -188,7 +188,7 @@ def small(features: int, layout: torch.memory_format, compiled: bool) -> tuple[S
             new = [*generator.parameters(), *generator.buffers()]
             for one, other in zip(kept, new, strict=True):
                 if one.is_floating_point():
-                    one.lerp_(other, 0.002)
+                    one.lerp_(other, 0.001)
 
     return step, 64
 
