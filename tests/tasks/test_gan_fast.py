@@ -138,7 +138,9 @@ def test_a_step_by_hand(batch: Batch) -> None:
     for (path, one), (_, other) in zip(
         jax.tree.leaves_with_path(ours), jax.tree.leaves_with_path(theirs), strict=True
     ):
-        # Adam's first step is the rate itself; where a gradient is rounding alone, either way.
+        if "'conv2'" in str(path) and "'bias'" in str(path):
+            continue  # the batch-norm after it takes it away: its gradient is rounding alone
+        # Adam's first step is the rate itself, whatever the size of the gradient.
         assert np.isclose(one, other, rtol=0, atol=1e-5).mean() > 0.95, path
     # After one step, the average is that step's.
     jax.tree.map(
