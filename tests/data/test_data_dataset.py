@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mnist_flax.data.dataset import (
+    CLASS_NAMES,
     Raw,
     Split,
     fingerprint,
@@ -256,3 +257,21 @@ def test_resplit_keeps_each_image_with_its_label():
     for split in (mixed.train, mixed.eval):
         for image, label in zip(split.images, split.labels.tolist(), strict=True):
             assert (image.tobytes(), label) in pairs
+
+
+def test_what_the_labels_are_called() -> None:
+    """As they are published: zalandoresearch/fashion-mnist, rois-codh/kmnist."""
+    assert dict(enumerate(CLASS_NAMES["fashion_mnist"])) == {
+        0: "T-shirt/top",
+        1: "Trouser",
+        2: "Pullover",
+        3: "Dress",
+        4: "Coat",
+        5: "Sandal",
+        6: "Shirt",
+        7: "Sneaker",
+        8: "Bag",
+        9: "Ankle boot",
+    }
+    assert CLASS_NAMES["kmnist"] == ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+    assert CLASS_NAMES["mnist"] == tuple("0123456789")

@@ -199,3 +199,21 @@ def test_cutting_changes_no_byte_of_what_stays(tmp_path: Path) -> None:
     append_row(tmp_path, {"step": 2})
     truncate_rows(tmp_path, 1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_what_is_written_is_on_the_disk_before_anything_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row before its step is saved, a file before it takes the place of the old one."""
+    sizes: list[int] = []
+
+    def fsync(number: int) -> None:
+        sizes.append(os.fstat(number).st_size)
+        assert not (tmp_path / "whole").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    append_row(tmp_path, {"step": 1})
+    append_row(tmp_path, {"step": 2})
+    folder.write_atomic(tmp_path / "whole", "text")
+    row = len('{"step": 1}\n')
+    assert sizes == [row, 2 * row, len("text")]

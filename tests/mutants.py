@@ -1,0 +1,548 @@
+"""Small wrong changes, each of which some test must notice. Not a test itself.
+
+    python tests/mutants.py              all of them, in copies of this folder, two at a time
+    python tests/mutants.py rotation     those that have the word in their name
+
+A row counts when its tests pass as the code is, and an assertion of theirs fails once the old text
+is replaced by the new one. An old text that is not there, or more than once, is an error: the row
+is then to be written anew. A change that no test notices is printed, and the status is 1.
+"""
+
+import argparse
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "mnist_flax"
+
+
+class Mutant(NamedTuple):
+    """A small wrong change.
+
+    Attributes:
+      name: what is then wrong.
+      file: in the package.
+      old: text of it, there once.
+      new: what takes its place.
+      tests: arguments of pytest; a file and more.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+OPTIMIZERS = "tests/core/test_optimizers.py"
+MODELS = "tests/models/test_models.py"
+AUGMENT = "tests/data/test_augment.py"
+STEPS = "tests/tasks/test_steps.py"
+REPORT = "tests/report/test_report.py tests/report/test_report_figures.py"
+SERVE = "tests/serve/test_serve.py"
+SLOW_CLIENTS = "tests/serve/test_serve_slow_clients.py"
+MUTANTS = (
+    # Optimizers, schedules, rates.
+    Mutant(
+        "weight decay: of biases, too",
+        "core/optimizers.py",
+        "jnp.ndim(leaf) > 1",
+        "jnp.ndim(leaf) > 0",
+        OPTIMIZERS,
+    ),
+    Mutant(
+        "clipping after the optimizer",
+        "core/optimizers.py",
+        "optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)",
+        "optax.chain(optimizer, optax.clip_by_global_norm(clip_by_global_norm))",
+        OPTIMIZERS,
+    ),
+    Mutant(
+        "a schedule one step too long",
+        "core/optimizers.py",
+        "dict.fromkeys(_LENGTHS, total_steps)",
+        "dict.fromkeys(_LENGTHS, total_steps + 1)",
+        OPTIMIZERS,
+    ),
+    Mutant(
+        "a schedule's peak taken for its start",
+        "core/optimizers.py",
+        '("value", "peak_value", "init_value")',
+        '("value", "init_value", "peak_value")',
+        OPTIMIZERS,
+    ),
+    Mutant(
+        "a momentum of 1 is let through",
+        "core/optimizers.py",
+        "0 <= value < 1)",
+        "0 <= value <= 1)",
+        "tests/config/test_wrong_values.py",
+    ),
+    Mutant(
+        "a row's learning rate one step late",
+        "training/loop.py",
+        "step = max(at.step - 1, 0)",
+        "step = at.step",
+        "tests/training/test_golden.py -k rate",
+    ),
+    Mutant(
+        "the average weighs the newest step alone",
+        "core/average.py",
+        "average + share * (new - average)",
+        "new + 0 * share * average",
+        "tests/core/test_average.py -k weights",
+    ),
+    # Models.
+    Mutant(
+        "LeNet's epsilon",
+        "models/lenet.py",
+        "epsilon=1e-3",
+        "epsilon=1e-5",
+        "tests/models",
+    ),
+    Mutant(
+        "LeNet's momentum",
+        "models/lenet.py",
+        "momentum=0.9",
+        "momentum=0.99",
+        "tests/models",
+    ),
+    Mutant("LeNet's width", "models/lenet.py", "dense(100,", "dense(120,", MODELS),
+    Mutant(
+        "LeNet without the ReLU on its logits",
+        "models/lenet.py",
+        "nn.relu(logits) if self.relu_logits",
+        "logits if self.relu_logits",
+        "tests/models",
+    ),
+    Mutant(
+        "dropout at rest",
+        "models/compact.py",
+        "deterministic=not train",
+        "deterministic=train",
+        "tests/models",
+    ),
+    Mutant(
+        "a view that is there twice",
+        "models/compact.py",
+        "((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))",
+        "((1, 1), (0, 1), (2, 1), (1, 0), (1, 1))",
+        "tests/models",
+    ),
+    Mutant(
+        "a variance taken for a deviation",
+        "models/vae.py",
+        "jnp.exp(log_variances / 2)",
+        "jnp.exp(log_variances)",
+        "tests/tasks/test_autoencoder.py",
+    ),
+    Mutant(
+        "the DCGAN's spread",
+        "models/dcgan.py",
+        "_SPREAD = 0.02",
+        "_SPREAD = 0.03",
+        "tests/tasks/test_gan.py -k start",
+    ),
+    # Augmentation.
+    Mutant(
+        "rotation to one side",
+        "data/augment.py",
+        "rotate(images, jax.random.uniform(key, (len(images),), minval=-limit,",
+        "rotate(images, jax.random.uniform(key, (len(images),), minval=0.0,",
+        AUGMENT,
+    ),
+    Mutant(
+        "rotation in radians",
+        "data/augment.py",
+        "jnp.deg2rad(jnp.float32(max_degrees))",
+        "jnp.float32(max_degrees)",
+        AUGMENT,
+    ),
+    Mutant(
+        "scaling one way",
+        "data/augment.py",
+        "jnp.exp(jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit))",
+        "jnp.exp(jax.random.uniform(key, (len(images),), minval=0.0, maxval=limit))",
+        AUGMENT,
+    ),
+    Mutant(
+        "a shift that never reaches its largest",
+        "data/augment.py",
+        "0, 2 * max_pixels + 1)",
+        "0, 2 * max_pixels)",
+        AUGMENT,
+    ),
+    Mutant(
+        "the extended set upside down",
+        "data/augment.py",
+        "jnp.flip(images, axis=2)",
+        "jnp.flip(images, axis=1)",
+        AUGMENT,
+    ),
+    Mutant(
+        "up for down in the extended set",
+        "data/augment.py",
+        "((1, 0), (-1, 0), (0, 1), (0, -1))",
+        "((-1, 0), (1, 0), (0, 1), (0, -1))",
+        AUGMENT,
+    ),
+    Mutant(
+        "all augmentations draw the same",
+        "data/augment.py",
+        "function(jax.random.fold_in(key, place), images)",
+        "function(key, images)",
+        AUGMENT,
+    ),
+    Mutant(
+        "pixels up to 0.996",
+        "data/augment.py",
+        "/ 255.0",
+        "/ 256.0",
+        AUGMENT,
+    ),
+    # Steps, sources, sums.
+    Mutant(
+        "a key without its step",
+        "keys.py",
+        "return jax.random.fold_in(key, step)",
+        "return key",
+        "tests/core/test_state.py",
+    ),
+    Mutant(
+        "an image that fills up is counted",
+        "data/sources.py",
+        "mask = picks < len(labels)",
+        "mask = picks <= len(labels)",
+        "tests/core tests/tasks/test_steps.py tests/data/test_data_dataset.py",
+    ),
+    Mutant(
+        "every epoch in the first one's order",
+        "data/sources.py",
+        'rng_key(config.seed, "shuffle", epoch)',
+        'rng_key(config.seed, "shuffle", 0 * epoch)',
+        "tests/training/test_golden.py tests/training/test_training.py",
+    ),
+    Mutant(
+        "running statistics may be infinite",
+        "core/chunk.py",
+        "(state.variables, state.window, state.epoch)",
+        "(state.params, state.window, state.epoch)",
+        "tests/core tests/tasks/test_steps.py tests/training/test_stopping.py",
+    ),
+    Mutant(
+        "a mean over one too many",
+        "core/sums.py",
+        "values[name] / count",
+        "values[name] / (count + 1)",
+        STEPS,
+    ),
+    Mutant(
+        "the update of a step later",
+        "core/update.py",
+        "step=state.step + 1",
+        "step=state.step + 2",
+        "tests/training/test_training.py",
+    ),
+    Mutant(
+        "running statistics that stay",
+        "core/update.py",
+        "{**variables, **changed, ",
+        "{**changed, **variables, ",
+        STEPS,
+    ),
+    # Workdir.
+    Mutant(
+        "the best is replaced on ties",
+        "training/standing.py",
+        "return value > best if",
+        "return value >= best if",
+        "tests/workdir tests/training/test_select_split.py tests/training/test_resume.py",
+    ),
+    Mutant(
+        "a row that is not on the disk",
+        "workdir/rows.py",
+        "            os.fsync(file.fileno())\n",
+        "",
+        "tests/workdir/test_workdir.py",
+    ),
+    Mutant(
+        "a file that is not on the disk",
+        "workdir/files.py",
+        "            os.fsync(file.fileno())\n",
+        "",
+        "tests/workdir/test_workdir.py",
+    ),
+    Mutant(
+        "the rows of the saved step are cut",
+        "workdir/rows.py",
+        'if row["step"] <= step]',
+        'if row["step"] < step]',
+        "tests/training/test_resume.py",
+    ),
+    Mutant(
+        "one save too many is kept",
+        "workdir/checkpoints.py",
+        "if saves is self._latest else 1) - 1 :]",
+        "if saves is self._latest else 1) :]",
+        "tests/workdir/test_checkpoint.py",
+    ),
+    Mutant(
+        "a save is believed unread",
+        "workdir/checkpoints.py",
+        "            saves.read(step, like)  # `like` is on the host, and so is what is read\n",
+        "",
+        "tests/workdir",
+    ),
+    Mutant(
+        "a digest without types",
+        "workdir/digests.py",
+        'digest.update(f"{path} {form};".encode())',
+        'digest.update(f"{path};".encode())',
+        "tests/workdir",
+    ),
+    Mutant(
+        "an image known once counts for none",
+        "workdir/known_images.py",
+        "np.isin(digests, known).sum()",
+        "np.isin(known, digests).sum() // 2",
+        "tests/workdir/test_known_images.py",
+    ),
+    # Report and pictures.
+    Mutant(
+        "the confusion matrix transposed",
+        "report/plots.py",
+        "axes.imshow(cells)",
+        "axes.imshow(cells.transpose(1, 0, 2))",
+        REPORT,
+    ),
+    Mutant(
+        "TensorBoard's confusion matrix transposed",
+        "show/drawings.py",
+        "np.add.at(counts, (labels, classes), 1)",
+        "np.add.at(counts, (classes, labels), 1)",
+        "tests/show/test_drawings.py",
+    ),
+    Mutant(
+        "reliability bars of confidence",
+        "report/plots.py",
+        "np.nan_to_num(measured.accuracy)",
+        "np.nan_to_num(measured.confidence)",
+        REPORT,
+    ),
+    Mutant(
+        "saliency of the label",
+        "report/mistakes.py",
+        "split.images[chosen], predictions.classes[chosen]",
+        "split.images[chosen], predictions.labels[chosen]",
+        REPORT,
+    ),
+    Mutant(
+        "swapped labels on mistake cards",
+        "report/mistakes.py",
+        "restored.class_names[predictions.labels[index]]",
+        "restored.class_names[predictions.classes[index]]",
+        REPORT,
+    ),
+    Mutant(
+        "the least confident mistakes",
+        "report/mistakes.py",
+        "np.argsort(-confidence[wrong]",
+        "np.argsort(confidence[wrong]",
+        REPORT,
+    ),
+    Mutant(
+        "saliency with its sign",
+        "report/saliency.py",
+        "jnp.abs(jax.grad(chosen_logits)(normalize(images))).max(-1)",
+        "jax.grad(chosen_logits)(normalize(images)).max(-1)",
+        REPORT,
+    ),
+    # Serve.
+    Mutant(
+        "every Host is allowed",
+        "serve/app.py",
+        ".lower() in self._hosts",
+        '.lower() not in ("",)',
+        SERVE,
+    ),
+    Mutant(
+        "no bound on connections",
+        "serve/connection.py",
+        "> MOST_CONNECTIONS:",
+        "> 10**9:",
+        SLOW_CLIENTS,
+    ),
+    Mutant(
+        "an idle connection stays",
+        "serve/connection.py",
+        "self.cycle is None or self.cycle.response_complete",
+        "self.cycle is None and self.cycle is not None",
+        SLOW_CLIENTS,
+    ),
+    Mutant(
+        "a client that goes away is a fault of ours",
+        "serve/app.py",
+        "            except ClientDisconnect:\n",
+        "            except ZeroDivisionError:\n",
+        SLOW_CLIENTS,
+    ),
+    Mutant(
+        "large pictures without a bound",
+        "serve/app.py",
+        "self._room.large_bytes > MOST_LARGE_BYTES",
+        "self._room.large_bytes > 10**12",
+        SLOW_CLIENTS,
+    ),
+    Mutant(
+        "another site's page may post",
+        "serve/app.py",
+        "if origin is not None and origin !=",
+        "if origin is None and origin !=",
+        SERVE,
+    ),
+    Mutant(
+        "the page does not invert",
+        "serve/page.html",
+        'if (!model.center && model.preparation.ground !== "light") {',
+        'if (!model.center && model.preparation.ground === "light") {',
+        "tests/serve/test_serve_browser.py -m slow",
+    ),
+    # Tasks.
+    Mutant(
+        "a divergence with a wrong sign",
+        "tasks/autoencoder.py",
+        "- 1 - log_variances)",
+        "- 1 + log_variances)",
+        "tests/tasks/test_autoencoder.py",
+    ),
+    Mutant(
+        "the generator learns from the discriminator before its update",
+        "tasks/gan.py",
+        '_apply(model, "discriminate", "discriminator", judge, stats, drawn)',
+        '_apply(model, "discriminate", "discriminator", before["discriminator"], stats, drawn)',
+        "tests/tasks/test_gan_fast.py -k hand",
+    ),
+    Mutant(
+        "both networks on the same noise",
+        "tasks/gan.py",
+        "jax.random.fold_in(key, n)",
+        "jax.random.fold_in(key, 0 * n)",
+        "tests/tasks/test_gan_fast.py -k hand",
+    ),
+    Mutant(
+        "the generator waits one step too long",
+        "tasks/gan.py",
+        "jnp.where(step < first_steps,",
+        "jnp.where(step <= first_steps,",
+        "tests/tasks/test_gan.py -k reaches",
+    ),
+    Mutant(
+        "real labels are whole",
+        "tasks/gan.py",
+        '(("real", real_label), ("fake", 0.0))',
+        '(("real", 1.0), ("fake", 0.0))',
+        "tests/tasks/test_gan_fast.py -k hand",
+    ),
+    Mutant(
+        "another loss is shown than that of the labels",
+        "tasks/classification.py",
+        "    sums = sums_of(logits, batch.labels)\n    if label_smoothing:\n",
+        "    sums = sums_of(logits / 2, batch.labels)\n    if label_smoothing:\n",
+        STEPS,
+    ),
+    Mutant(
+        "half the distance between drawings and images",
+        "use/judge.py",
+        "- 2 * shared)",
+        "- shared)",
+        "tests/use/test_judge.py -k distance",
+    ),
+    Mutant(
+        "shares of the least probable class",
+        "use/judge.py",
+        "probabilities.argmax(-1), minlength",
+        "probabilities.argmin(-1), minlength",
+        "tests/use/test_judge.py",
+    ),
+    # Data.
+    Mutant(
+        "class names of Fashion-MNIST swapped",
+        "data/dataset.py",
+        '"T-shirt/top", "Trouser"',
+        '"Trouser", "T-shirt/top"',
+        "tests/data/test_data_dataset.py tests/data/test_data_idx.py",
+    ),
+)
+
+
+def main() -> int:
+    """Tries each change; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("words", nargs="*", help="part of the names of those to try")
+    parser.add_argument("--workers", type=int, default=2)
+    words = parser.parse_args()
+    chosen = [m for m in MUTANTS if all(word in m.name for word in words.words)]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(words.workers) as pool:
+        copies: queue.Queue[Path] = queue.Queue()
+        for number in range(words.workers):
+            copy = Path(folder) / str(number)
+            ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache")
+            shutil.copytree(ROOT, copy, ignore=ignored)
+            copies.put(copy)
+        told = list(pool.map(lambda mutant: _try(mutant, copies), chosen))
+    missed = [line for line in told if line]
+    seconds = time.perf_counter() - started
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} noticed, in {seconds:.0f} s.")
+    return 1 if missed else 0
+
+
+def _try(mutant: Mutant, copies: "queue.Queue[Path]") -> str:
+    """Tries a change in a free copy; returns what is wrong with the row, '' for nothing."""
+    copy = copies.get()
+    path = copy / PACKAGE / mutant.file
+    text = path.read_text(encoding="utf-8")
+    try:
+        told = _judge(mutant, copy, path, text)
+    finally:
+        path.write_text(text, encoding="utf-8")
+        copies.put(copy)
+    print(f"{'MISSED' if told else 'noticed'}  {mutant.name}{told and ': ' + told}", flush=True)
+    return told
+
+
+def _judge(mutant: Mutant, copy: Path, path: Path, text: str) -> str:
+    if (count := text.count(mutant.old)) != 1:
+        return f"the old text is there {count} times"
+    before = _run(mutant.tests, copy)
+    if before.returncode:
+        return f"its tests do not pass as the code is: {_last(before)}"
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    after = _run(mutant.tests, copy)
+    if after.returncode == 0:
+        return "no test notices it"
+    if after.returncode != 1 or not re.search(r"^E +(assert|Assertion|Failed)", after.stdout, re.M):
+        return f"no assertion fails, but: {_last(after)}"
+    return ""
+
+
+def _run(tests: str, copy: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    command += ["--show-capture=no", *tests.split()]
+    return subprocess.run(command, cwd=copy, capture_output=True, text=True)
+
+
+def _last(done: "subprocess.CompletedProcess[str]") -> str:
+    return (done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""])[-1][:200]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
