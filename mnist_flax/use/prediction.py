@@ -98,11 +98,16 @@ def answer_row(
       picture: what the network saw.
 
     Returns:
-      The outputs; of a classification also 'class' (the index that 'classes' is, too),
+      The outputs, those aside that are pictures themselves, whose numbers nobody reads (a whole
+      split's are in the .npz); of a classification also 'class' (the index that 'classes' is, too),
       'class_name' and 'class_names': an index alone is not what a folder was called. 'prepared' is
       there where something was done to the picture, 'warning' where it may not be one digit.
     """
-    row = {name: np.asarray(value).tolist() for name, value in outputs.items()}
+    row = {
+        name: np.asarray(value).tolist()
+        for name, value in outputs.items()
+        if np.shape(value) != picture.image.shape
+    }
     if class_names:
         best = int(outputs["classes"])
         row |= {"class": best, "class_name": class_names[best], "class_names": list(class_names)}

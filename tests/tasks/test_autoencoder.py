@@ -278,7 +278,7 @@ def test_it_is_used(run: Path, launch: Launch, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert np.shape(answer["latents"]) == (20,)
-    assert np.shape(answer["reconstructions"]) == (28, 28, 1)
+    assert "reconstructions" not in answer  # 784 numbers, which nobody reads
 
 
 def test_its_report_has_the_film(run: Path) -> None:
