@@ -48,10 +48,8 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:  # raised again, but for what a machine can cause
         if not out_of_memory(error):
             raise
-        say(
-            f"Error: out of memory ({str(error).splitlines()[0][:160]}). Lower "
-            "--config.batch_size, or take a smaller network."
-        )
+        why = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+        say(f"Error: out of memory ({why}). Lower --config.batch_size, or take a smaller network.")
         return 1
     except KeyboardInterrupt:
         say("Interrupted.")

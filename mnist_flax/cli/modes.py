@@ -193,6 +193,8 @@ def _serve(launch: Launch) -> int:
 
     restored = _restore(launch.overrides)
     draws = restored.task.sample is not None and not is_classification(restored)
+    if draws:
+        refuse({"center"})
     prepared = None if draws else _preparation(restored)
     serve(restored, prepared, host=FLAGS.host, port=FLAGS.port, report=say)
     return 0

@@ -84,7 +84,7 @@ def may_be_added(field: str) -> bool:
     """Says whether a field that a recipe lacks may be set: its section passes its fields on."""
     parts = field.split(".")
     if parts[0] == "augment":  # .function.parameter
-        return len(parts) == 3
+        return len(parts) == 3 and parts[1] != "order"
     return parts[0] in ("task", "model", "optimizer", "schedule") and len(parts) == 2
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from mnist_flax.core.sums import Sums, means, merge
 from mnist_flax.core.task import Task, Variables
 from mnist_flax.data.sources import Feed, Source
+from mnist_flax.errors import UsageError
 
 
 class Measure(NamedTuple):
@@ -89,6 +90,8 @@ def evaluate(
         name: np.concatenate([part[name] for part in columns])[:examples] for name in columns[0]
     }
     measured = measure.of(outputs) if measure else {}
+    if lacking := [name for name in task.measured if name not in measured]:
+        raise UsageError(f"Task.measure={task.measure!r}: gives no {lacking[0]!r} (Task.measured).")
     return Evaluation(
         means={**measured, **means(total, task.metrics)},
         examples=examples,

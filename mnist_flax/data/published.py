@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mnist_flax.data import idx
+from mnist_flax.data.arrays import class_names_of
 from mnist_flax.data.dataset import Raw
 from mnist_flax.data.download import Remote, Unavailable, download, is_whole
+from mnist_flax.data.idx_names import STEMS
 
 
 def fetch(
@@ -41,10 +43,12 @@ def fetch(
             download(remote, folder / file_name, begun)
     except OSError as error:
         raise Unavailable(f"{root} cannot be written: {error}") from error
-    raw = idx.read_directory(folder, name)
-    if raw is None:
-        raise ValueError(f"the remotes of {name} are not named as IDX files are")
-    return raw
+    # These very files, which were verified, and not what else may lie beside them.
+    splits = {
+        split: idx.read_pair(*(folder / f"{stem}.gz" for stem in stems))[0]
+        for split, stems in STEMS.items()
+    }
+    return Raw(splits, class_names_of(name, splits), f"IDX files in {folder}")
 
 
 def known_remotes(name: str) -> dict[str, Remote]:

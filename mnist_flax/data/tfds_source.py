@@ -1,7 +1,5 @@
 """TFDS directories without TensorFlow: reading prepared ones, and preparing our own.
 
-    python -m mnist_flax.data.tfds_source mnist FOLDER
-
 The only importer of tensorflow_datasets, where it is used. TFDS's own builders of these datasets
 need TensorFlow to prepare (not to read) them; the one here does not. Its directories carry names
 of their own, `mnist_array_record` for `mnist`: array_record files under TFDS's name would break
@@ -14,7 +12,6 @@ import importlib.util
 import io
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -234,7 +231,3 @@ def _write(raw: Raw, name: str, root: Path) -> None:
     hidden = io.StringIO()  # TFDS prints, and draws bars, whatever its logging level
     with contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
         Builder(data_dir=root, file_format="array_record").download_and_prepare()
-
-
-if __name__ == "__main__":
-    print(prepare(sys.argv[1], Path(sys.argv[2]), print).source)

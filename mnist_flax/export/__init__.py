@@ -16,7 +16,7 @@ import numpy as np
 
 from mnist_flax.core.sampling import latents_of
 from mnist_flax.data.dataset import Dataset
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UsageError, UserError
 from mnist_flax.export.check import expected_outputs, largest_difference
 from mnist_flax.export.model_card import CARD_FILE, model_card
 from mnist_flax.export.network import Network, tells_classes, trace_network, trace_sampler
@@ -137,6 +137,11 @@ def _networks(restored: Restored, images: np.ndarray) -> dict[str, tuple[Network
         index = jnp.arange(_LATENTS)
         latents = latents_of(restored.config.seed, index, restored.task.latent_size)
         networks["sampler"] = trace_sampler(restored), np.asarray(latents)
+    if not networks:
+        raise UsageError(
+            f"config.task.name={restored.config.task.name!r}: gives no file: it exports no answers "
+            "and draws nothing (Task.exported, Task.sample)."
+        )
     return networks
 
 
@@ -152,10 +157,12 @@ def _write(
         raise UserError(f"{folder}: no folder ({error.strerror}). Move what is there.") from error
     for name, content in contents.items():
         write_atomic(folder / name, content)
-    for stem in sorted({name.partition(".")[0] for name in contents}):
+    written = {name.partition(".")[0] for name in contents}
+    for stem in ("model", "sampler"):
+        advice = "--format=all renews both" if stem in written else "nothing renews it: delete it"
         for name in (f"{stem}.{form}" for form in FORMATS):
             if name not in contents and (folder / name).exists():
-                report(f"{folder / name} is an earlier export's; --format=all renews both.")
+                report(f"{folder / name} is an earlier export's; {advice}.")
     for name, text in texts.items():
         write_atomic(folder / name, text)
 

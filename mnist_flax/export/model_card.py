@@ -57,6 +57,7 @@ def model_card(
     files = [Path(row["file"]).name for row in rows]
     config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
     config["data"].pop("data_dir", None)
+    config["task"] = {k: v for k, v in config["task"].items() if k != "judge"}  # a folder, too
     shape, network = restored.image_shape, networks[0]
     of_stem = {each.stem: each for each in networks}
     of_file = [of_stem[file.partition(".")[0]] for file in files]
@@ -96,6 +97,8 @@ def _title(restored: Restored, network: Network) -> str:
     )
     parameters = sum(leaf.size for leaf in jax.tree.leaves(restored.variables)) - statistics
     running = f" and {statistics:,} running statistics" if statistics else ""
+    if network.given == "latents":
+        running += ", of which the file holds those that draw"
     known, data = is_known(restored.trained_on), restored.trained_on["name"]
     data = data if known else f"data of the user's own, called {data!r}"
     return (

@@ -71,7 +71,7 @@ def write_report(
     measure = find_measure(restored.task, restored.config, dataset, dataset.eval.images)
     evaluation = evaluate_restored(restored, dataset.eval, measure)
     columns = metrics.columns(restored, evaluation)
-    history = read_history(workdir, columns)
+    history = read_history(workdir, columns, restored.task.measured)
     folder = _folder(workdir)
     outputs = predict_split(restored, dataset.eval, folder / PREDICTIONS)
     classes = _classes(restored, dataset.eval, folder / PREDICTIONS, others)

@@ -20,6 +20,9 @@ from mnist_flax.workdir.environment import changes, environment
 from mnist_flax.workdir.files import read_config
 from mnist_flax.workdir.known_images import count_known
 
+# An absolute path of two parts or more; its last part is the group.
+_ELSEWHERE = re.compile(r"(?<![\w.~/:-])(?:/[\w.@+-]+)+/([\w.@+-]+)")
+
 
 def about(
     workdir: Path, restored: Restored, dataset: Dataset, history: History, recipe: Recipe | None
@@ -33,6 +36,8 @@ def about(
 
     checkpoint = restored.checkpoint.relative_to(workdir.absolute())
     command, command_notes = _command(workdir, written["config"], history, recipe)
+    if plain(command) != command:
+        command_notes.append("Folders are named by their last part: write out where yours lie.")
     return {
         "title": workdir.resolve().name,
         "step": int(restored.state.step),
@@ -43,7 +48,7 @@ def about(
         "resumes": [f"{step:,}" for step in sorted(set(history.resumes))],
         "evaluated": bool(history.eval),
         "command": plain(command),
-        "command_notes": command_notes,
+        "command_notes": list(map(plain, command_notes)),
         "conditions": [
             ("checkpoint", checkpoint),
             *(
@@ -62,7 +67,8 @@ def _places(workdir: Path, *folders: str | None) -> list[tuple[str, str]]:
     paths = [workdir.absolute(), *(Path(folder).absolute() for folder in folders if folder)]
     found = {str(path): path.name for path in paths if path.name}
     with contextlib.suppress(RuntimeError):  # no home is known
-        found.setdefault(str(Path.home()), "~")
+        if Path.home().name:
+            found.setdefault(str(Path.home()), "~")
     return sorted(found.items(), key=lambda pair: -len(pair[0]))
 
 
@@ -71,8 +77,9 @@ def _without(places: list[tuple[str, str]], text: Any) -> Any:
     if not isinstance(text, str):
         return text
     for place, name in places:
-        text = re.sub(rf"{re.escape(place)}(?![\w-])", name.replace("\\", r"\\"), text)
-    return text
+        pattern = rf"(?<![\w.-]){re.escape(place)}(?![\w-])"
+        text = re.sub(pattern, name.replace("\\", r"\\"), text)
+    return _ELSEWHERE.sub(r"\1", text)  # a judge's folder, that of an init_from, …
 
 
 def _notes(workdir: Path, restored: Restored, dataset: Dataset, history: History) -> Iterator[str]:

@@ -50,7 +50,7 @@ def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[
         lines = {
             split: points(of_split, name)
             for split, of_split in rows.items()
-            if of_split and name in columns[split]
+            if name in columns[split] and any(name in row for row in of_split)
         }
         if lines:
             measured = [value for _, values in lines.values() for value in values]

@@ -42,13 +42,16 @@ class History:
         return self.eval[0]["split"] if self.eval else "eval"
 
 
-def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> History:
+def read_history(
+    workdir: Path, columns: Mapping[str, Sequence[str]] = {}, measured: Sequence[str] = ()
+) -> History:
     """Sorts the rows of metrics.jsonl.
 
     Args:
       workdir: of the run.
       columns: what each row of 'train', 'eval' and 'select' must hold, numbers; rates aside of
         which an event says that rows have none.
+      measured: what rows may lack: a judge may have come later.
 
     Raises:
       UserError: a row is damaged.
@@ -60,6 +63,7 @@ def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> Hi
     events = [row for row in told if row["event"] not in _OF_FIGURES]
     latest = {row["event"]: row for row in events if row["event"] in _WARNINGS}
     absent = {name for row in told if row["event"] == "no_rate" for name in row.get("rates", ())}
+    absent |= {*measured}
     columns = {split: [n for n in names if n not in absent] for split, names in columns.items()}
     return History(
         train=_of_split(rows, "train", columns, workdir),
@@ -75,8 +79,9 @@ def read_history(workdir: Path, columns: Mapping[str, Sequence[str]] = {}) -> Hi
 
 
 def points(rows: list[Row], field: str) -> Points:
-    """Returns the steps and the values of a field, as they are plotted."""
-    return [row["step"] for row in rows], [row[field] for row in rows]
+    """Returns the steps and the values of a field, as they are plotted, where a row has it."""
+    there = [row for row in rows if field in row]
+    return [row["step"] for row in there], [row[field] for row in there]
 
 
 def _of_split(

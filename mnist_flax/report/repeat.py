@@ -41,6 +41,8 @@ def repeat_command(
             continue  # the other one is set, and takes its place
         elif field not in ours and (renamed or old == defaults.get(field)):
             continue  # another name leaves it out; or the run is older than the field
+        elif field not in ours and old == "":
+            continue  # likewise, of a task
         else:
             beyond.append(field)
     return " \\\n    ".join(["python launch.py", *map(shlex.quote, arguments)]), beyond

@@ -55,7 +55,7 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         hosts = (name, "localhost", "127.0.0.1", "[::1]")
         about: dict[str, Any] = {
-            "network": type(restored.model).__name__,
+            "network": type(restored.task.model or restored.task).__name__,
             "step": int(restored.state.step),
             "class_names": restored.class_names,
             "image_shape": restored.image_shape,

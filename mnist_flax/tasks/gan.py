@@ -70,6 +70,7 @@ def gan(
     Raises:
       UsageError: the model, the optimizer or the schedule; every fault at once.
     """
+    _check(joint, real_label, judge)
     model, (optimizer, rates), (other, other_rates) = together(
         lambda: _with_both(config, spec),
         lambda: optimizer_of(config, spec.num_steps),
@@ -106,6 +107,18 @@ def gan(
         exported=None,  # whoever wants to draw has no use for the discriminator
         modes=("eval", "predict", "report", "serve", "export", "sample"),
     )
+
+
+def _check(joint: Any, real_label: Any, judge: Any) -> None:
+    """Raises UsageError for fields of another kind: a flag may have added them as text."""
+    number = isinstance(real_label, int | float) and not isinstance(real_label, bool)
+    for field, value, fits, want in (
+        ("joint", joint, isinstance(joint, bool), "true or false"),
+        ("real_label", real_label, number and 0 < real_label <= 1, "above 0 and at most 1"),
+        ("judge", judge, isinstance(judge, str), "a folder's name, or empty"),
+    ):
+        if not fits:
+            raise UsageError(f"config.task.{field}={value!r}: must be {want}.")
 
 
 def _update(

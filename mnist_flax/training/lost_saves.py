@@ -14,7 +14,7 @@ from mnist_flax.workdir.saves import holds_saves
 _OF_SAVES = ("saved", "stopped", "finished", "resumed", "damaged_checkpoint")
 
 
-def refuse_lost_saves(workdir: Path, evaluations_are_saved: bool) -> None:
+def refuse_lost_saves(workdir: Path, best: str) -> None:
     """Refuses a run that has been saved and whose saves are gone: its rows would be cut.
 
     A run that was killed before its first save has rows, too, and starts again. To be called
@@ -22,7 +22,7 @@ def refuse_lost_saves(workdir: Path, evaluations_are_saved: bool) -> None:
 
     Args:
       workdir: is only read.
-      evaluations_are_saved: whether the first evaluation leads to a save, as the best so far.
+      best: the metric whose first evaluation leads to a save, as the best so far; '' for none.
 
     Raises:
       UserError: there is no save, and the rows tell of one.
@@ -31,7 +31,7 @@ def refuse_lost_saves(workdir: Path, evaluations_are_saved: bool) -> None:
     if holds_saves(directory):
         return
     rows = read_rows(workdir)
-    if rows and (not directory.is_dir() or _tell_of_a_save(workdir, rows, evaluations_are_saved)):
+    if rows and (not directory.is_dir() or _tell_of_a_save(workdir, rows, best)):
         raise UserError(
             f"--workdir={workdir}: {METRICS_FILE} holds {len(rows)} rows of a run, up to step "
             f"{max(row['step'] for row in rows)}, and checkpoints/ none of its saves. Put "
@@ -40,9 +40,7 @@ def refuse_lost_saves(workdir: Path, evaluations_are_saved: bool) -> None:
         )
 
 
-def _tell_of_a_save(
-    workdir: Path, rows: Sequence[dict[str, Any]], evaluations_are_saved: bool
-) -> bool:
+def _tell_of_a_save(workdir: Path, rows: Sequence[dict[str, Any]], best: str) -> bool:
     """Says whether rows are those of a run that has saved something.
 
     The first save has a row since 0.2.0. Runs of before are known by rows beyond a step that their
@@ -56,6 +54,6 @@ def _tell_of_a_save(
     saved = [every] if isinstance(every, int) and every > 0 else []
     if every == 0:
         saved += [row["step"] for row in rows if row.get("event") == "epoch"]
-    if evaluations_are_saved:
-        saved += [row["step"] for row in rows if is_evaluation(row)]
+    if best:
+        saved += [row["step"] for row in rows if is_evaluation(row) and best in row]
     return bool(saved) and max(row["step"] for row in rows) > min(saved)

@@ -18,7 +18,7 @@ from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
-from mnist_flax.workdir.known_images import count_known, keep_known
+from mnist_flax.workdir.known_images import CHOSEN_ON_FILE, count_known, keep_chosen, keep_known
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import read_rows
 
@@ -60,7 +60,7 @@ def opened(
     config, task = plan.config, plan.task
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(workdir))
-        lost_saves.refuse_lost_saves(workdir, evaluations_are_saved=bool(task.best))
+        lost_saves.refuse_lost_saves(workdir, task.best)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
         restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)
@@ -80,6 +80,8 @@ def opened(
             _refuse_other_measure(workdir, plan.measure)
         resume.open_run(config, workdir, writer, plan.dataset, saved)
         _say_measure(workdir, plan.measure, writer, at.step)
+        if plan.task.best and not (workdir / CHOSEN_ON_FILE).exists():
+            keep_chosen(workdir, plan.dataset.choosing.images)
         if saved is None:
             _keep_known_images(plan, workdir, writer, init_from and init_from[0])
         if config.tensorboard:
@@ -97,8 +99,7 @@ def _keep_known_images(plan: Plan, workdir: Path, writer: Writer, before: Path |
     Copies are such images: config.data.select_split is refused where it names the same ones.
     """
     dataset = plan.dataset
-    chosen_on = dataset.choosing.images if plan.task.best else None
-    keep_known(workdir, dataset.train.images, chosen_on, before)
+    keep_known(workdir, dataset.train.images, before)
     if dataset.select is None:
         return
     known = count_known(workdir, dataset.select.images, chosen=False)
@@ -111,14 +112,19 @@ def _keep_known_images(plan: Plan, workdir: Path, writer: Writer, before: Path |
 
 
 def _measured_with(workdir: Path) -> dict[str, Any]:
-    """Returns the newest row of what evaluations are measured with; {} for none."""
-    rows = [row for row in read_rows(workdir) if row.get("event") == "measure"]
+    """Returns the newest of the rows that say what evaluations are measured with; {} for none."""
+    rows = _measured(workdir)
     return rows[-1] if rows else {}
+
+
+def _measured(workdir: Path) -> list[dict[str, Any]]:
+    return [row for row in read_rows(workdir) if row.get("event") == "measure"]
 
 
 def _refuse_other_measure(workdir: Path, measure: Measure) -> None:
     """Raises UserError if another judge than this one has chosen so far."""
-    was = _measured_with(workdir).get("digest")
+    known = [row["digest"] for row in _measured(workdir) if row.get("digest")]
+    was = known[-1] if known else ""
     if was and measure.digest and was != measure.digest:
         raise UserError(
             f"--workdir={workdir}: its evaluations were measured with another network, SHA-256 "

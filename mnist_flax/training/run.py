@@ -34,8 +34,8 @@ def train(
     Args:
       config: from a recipe in configs/, after overrides.
       workdir: is created; the package's folder workdir/ says what a run keeps there.
-      should_stop: asked after every chunk and every batch of an evaluation. Once it says True, the
-        state is saved and returned.
+      should_stop: asked after every chunk and every batch of an evaluation, but not while drawings
+        are judged. Once it says True, the state is saved and returned.
       init_from: (workdir of another run, 'latest', 'best' or a step): a run that starts takes its
         parameters from there, as far as they fit. One that goes on does not look at it.
 

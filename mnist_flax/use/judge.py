@@ -7,7 +7,6 @@ compared with images by the features that its last dense layer reads.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -44,17 +43,20 @@ def judge_drawings(config: ConfigDict, dataset: Dataset, images: np.ndarray) -> 
     Raises:
       UsageError: the folder holds no run, or one that does not know these classes.
     """
-    if not config.task.judge:
+    name = config.task.get("judge", "")  # a recipe may leave it out
+    if not name:
         return Measure(
             "No judge: how good the drawings are is not measured, and nothing chooses a best save. "
             "Train one with 'python launch.py --config=configs/fast995.py' and name its folder: "
             "--config.task.judge=runs/fast995"
         )
-    judge = _restored(config.task.judge, dataset)
+    judge = _restored(name, dataset)
+    if len(images) < 2:
+        raise UsageError(f"config.task.judge={name}: one image is no split to compare with.")
     judged = Judged(judge, dataset.train.images, images)
     digest = state_digest(jax.device_get(judge.variables))
     told = (
-        f"Judge: {config.task.judge}, step {int(judge.state.step):,}, SHA-256 {digest[:16]}…: the "
+        f"Judge: {name}, step {int(judge.state.step):,}, SHA-256 {digest[:16]}…: the "
         f"{len(images):,} images that drawings are compared with are judged once, too."
     )
     return Measure(told, digest, judged.measure)
@@ -213,8 +215,13 @@ def penultimate(
 def _restored(name: str, dataset: Dataset) -> Restored:
     """Restores the judge. Raises UsageError if it is none for these data."""
     folder = expanded(name, "config.task.judge")
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"config.task.judge={name}: holds no run. Name the folder of a finished "
+            "classification, or go on without a judge: --config.task.judge="
+        )
     try:
-        judge = restore(Path(folder), "latest", {})
+        judge = restore(folder, "latest", {})
     except UserError as error:
         raise UsageError(f"config.task.judge={name}: {error}") from error
     if not is_classification(judge) or judge.task.model is None:

@@ -57,15 +57,12 @@ class Known(NamedTuple):
         return {name: count for name, count in counted.items() if count}
 
 
-def keep_known(
-    workdir: Path, trained_on: np.ndarray, chosen_on: np.ndarray | None, before: Path | None = None
-) -> None:
-    """Writes the digests of the images of a run.
+def keep_known(workdir: Path, trained_on: np.ndarray, before: Path | None = None) -> None:
+    """Writes the digests of the images that a run is trained on.
 
     Args:
       workdir: of the run, at its start.
       trained_on: uint8 [N, H, W, C], as they are, before any augmentation.
-      chosen_on: likewise, what chooses the best save; None where nothing does.
       before: the workdir of a run whose parameters it starts from: what that one was trained on
         counts, too.
 
@@ -76,8 +73,15 @@ def keep_known(
     if before is not None and (known := _read(before / TRAINED_ON_FILE)) is not None:
         found = np.concatenate([found, known])
     _write(workdir / TRAINED_ON_FILE, found)
-    if chosen_on is not None:
-        _write(workdir / CHOSEN_ON_FILE, _digests(chosen_on))
+
+
+def keep_chosen(workdir: Path, images: np.ndarray) -> None:
+    """Writes the digests of the images uint8 [N, H, W, C] that choose a run's best save.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    _write(workdir / CHOSEN_ON_FILE, _digests(images))
 
 
 def count_known(workdir: Path, images: np.ndarray, *, chosen: bool) -> Known:

@@ -55,6 +55,7 @@ def test_guards_that_only_tell_are_left(guard: str) -> None:
         require_jax()
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
 def test_a_device_that_is_not_here(tmp_path: Path) -> None:
     done = subprocess.run(
         launch_command(f"--config={ROOT / 'configs/tutorial.py'}"),
@@ -90,6 +91,10 @@ def of_python(event, step, row, context):
     raise MemoryError("Unable to allocate 44.9 GiB for an array")
 
 
+def without_a_word(event, step, row, context):
+    raise MemoryError
+
+
 def another(event, step, row, context):
     raise ValueError("a fault of our own")
 """
@@ -97,7 +102,11 @@ def another(event, step, row, context):
 
 @pytest.mark.parametrize(
     ("observer", "told"),
-    [("of_xla", "RESOURCE_EXHAUSTED"), ("of_python", "Unable to allocate 44.9 GiB")],
+    [
+        ("of_xla", "RESOURCE_EXHAUSTED"),
+        ("of_python", "Unable to allocate 44.9 GiB"),
+        ("without_a_word", "MemoryError)"),
+    ],
 )
 def test_memory_that_is_not_to_be_had(
     observer: str, told: str, launch: Launch, tmp_path: Path

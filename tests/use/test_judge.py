@@ -1,5 +1,6 @@
 """How good drawings are: its figures by hand, and the run that it chooses the best save of."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -15,12 +16,15 @@ import scipy.linalg
 from conftest import ROOT, events, recipe, rows
 from flax import linen as nn
 from ml_collections import ConfigDict
+from report_page import Page
 from tiny import get_config
 
 from mnist_flax import restore, train
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.models.compact import Compact
+from mnist_flax.report import Recipe, write_report
+from mnist_flax.tasks import Spec, create_task
 from mnist_flax.use.judge import (
     Judged,
     frechet_distance,
@@ -30,6 +34,7 @@ from mnist_flax.use.judge import (
     penultimate,
 )
 from mnist_flax.use.restore import load_data
+from mnist_flax.workdir.known_images import count_known
 
 Launch = Callable[..., CompletedProcess[str]]
 DATA = {
@@ -213,11 +218,54 @@ def test_a_judge_may_come_later_and_must_stay(judge: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"were measured with another network, SHA-256 \w{16}…, n"):
         train(small(num_steps=3, **{"task.judge": str(other)}), workdir)
     assert (workdir / "metrics.jsonl").read_bytes() == before
-    # The same network in another place is the same judge.
+    # Nor after a start without any; the same network in another place is the same judge.
+    train(small(num_steps=2, **{"task.judge": ""}), workdir)
+    with pytest.raises(UserError, match="were measured with another network"):
+        train(small(num_steps=3, **{"task.judge": str(other)}), workdir)
     moved = tmp_path / "moved"
     moved.symlink_to(judge)
     train(small(num_steps=3, **{"task.judge": str(moved)}), workdir)
-    assert len(events(workdir, "measure")) == 3
+    assert len(events(workdir, "measure")) == 3  # what an end without a new step says is not kept
+    # What chose is known, and a report draws the rows that were measured.
+    restored = restore(workdir, "best", {})
+    dataset = load_data(restored, print)
+    assert count_known(workdir, dataset.eval.images, chosen=True).chosen_on == 100
+    page = Page(write_report(workdir, restored, dataset))
+    assert "Frechet distance over the steps of the run" in str(page.images)
+
+
+def test_a_recipe_may_leave_the_judge_out(tmp_path: Path) -> None:
+    config = small(num_steps=1)
+    with config.unlocked():
+        del config.task.judge
+    train(config, tmp_path / "run")
+    (said,) = events(tmp_path / "run", "measure")
+    assert said["message"].startswith("No judge: ")
+    restored = restore(tmp_path / "run", "latest", {})
+    path = write_report(
+        tmp_path / "run",
+        restored,
+        load_data(restored, print),
+        recipe=Recipe("configs/dcgan_fast.py", recipe("dcgan_fast")),
+    )
+    assert "It is not the same run" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("joint", "no", "='no': must be true or false."),
+        ("real_label", 5, "=5: must be above 0 and at most 1."),
+        ("judge", 2024, "=2024: must be a folder's name, or empty."),
+    ],
+)
+def test_fields_of_another_kind(field: str, value: Any, told: str) -> None:
+    config = small()
+    with config.task.ignore_type():
+        config.task[field] = value
+    with pytest.raises(UsageError) as error:
+        create_task(config, Spec((28, 28, 1), tuple("0123456789"), 3))
+    assert str(error.value) == f"config.task.{field}{told}"
 
 
 def test_what_can_be_no_judge(run: Path, judge: Path, data: Dataset, tmp_path: Path) -> None:
@@ -227,7 +275,12 @@ def test_what_can_be_no_judge(run: Path, judge: Path, data: Dataset, tmp_path: P
             judge_drawings(config, dataset, dataset.eval.images)
         return str(error.value)
 
-    assert refused(tmp_path).startswith(f"config.task.judge={tmp_path}: ")
+    told = f"config.task.judge={tmp_path}: holds no run. Name the folder of a finished classif"
+    assert refused(tmp_path).startswith(told)
+    one = dataclasses.replace(
+        data, eval=dataclasses.replace(data.eval, images=data.eval.images[:1])
+    )
+    assert refused(judge, one).endswith("one image is no split to compare with.")
     assert refused(run).endswith("its run learns no classes; name one that does.")
     fields = {**vars(data), "class_names": tuple("abcdefghij")}
     assert "knows images [28, 28, 1] of the classes 0, 1, 2" in refused(judge, Dataset(**fields))

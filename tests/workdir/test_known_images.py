@@ -21,6 +21,7 @@ from mnist_flax.workdir.known_images import (
     TRAINED_ON_FILE,
     Known,
     count_known,
+    keep_chosen,
     keep_known,
 )
 
@@ -35,7 +36,8 @@ def images(*seeds: int) -> np.ndarray:
 
 
 def test_images_are_counted_by_what_they_show(tmp_path: Path) -> None:
-    keep_known(tmp_path, images(1, 2, 3), images(4, 6))
+    keep_known(tmp_path, images(1, 2, 3))
+    keep_chosen(tmp_path, images(4, 6))
     shown = images(3, 4, 3, 1)
     assert count_known(tmp_path, shown, chosen=False) == (3, 0, 4)  # each of them was taught
     assert count_known(tmp_path, shown, chosen=True) == (3, 1, 4)
@@ -67,8 +69,8 @@ def test_a_damaged_file_is_told_in_a_line(tmp_path: Path, name: str, content: by
 def test_what_a_run_is_fine_tuned_from_counts_too(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-    keep_known(tmp_path / "old", images(1, 2), None)
-    keep_known(tmp_path / "new", images(3), None, before=tmp_path / "old")
+    keep_known(tmp_path / "old", images(1, 2))
+    keep_known(tmp_path / "new", images(3), before=tmp_path / "old")
     assert count_known(tmp_path / "new", images(1, 2, 3, 4), chosen=True) == (3, 0, 4)
 
 
@@ -99,7 +101,7 @@ def test_an_evaluation_on_other_data_counts_them(
 
 def test_a_run_that_is_compared_with_is_no_exception(trained: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(trained, tmp_path / "run")
-    keep_known(workdir, images(1), None)  # as if this one were taught other images
+    keep_known(workdir, images(1))  # as if this one were taught other images
     restored = restore(workdir, "latest", {"data.eval_split": "train[:9]"})
     dataset = load_data(restored, print)
     others = [(trained, restore(trained, "latest", {}), dataset.eval)]
