@@ -255,7 +255,7 @@ def test_a_recipe_may_leave_the_judge_out(tmp_path: Path) -> None:
     ("field", "value", "told"),
     [
         ("joint", "no", "='no': must be true or false."),
-        ("real_label", 5, "=5: must be above 0 and at most 1."),
+        ("real_label", 5.0, "=5.0: must be above 0 and at most 1."),
         ("judge", 2024, "=2024: must be a folder's name, or empty."),
     ],
 )
