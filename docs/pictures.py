@@ -2,6 +2,7 @@
 
     python docs/pictures.py --workdir=runs/reproduce/tutorial-0     a finished run of the tutorial
     python docs/pictures.py --times=FILE,FILE                       what time_to_accuracy.py wrote
+    python docs/pictures.py --film=runs/dcgan --frames=25           what a run has drawn as it went
 
 Needs matplotlib: pip install -e '.[benchmarks]'.
 """
@@ -22,8 +23,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from mnist_flax.data import augment
+from mnist_flax.data.pictures import film
 from mnist_flax.data.sample import read_sample
 from mnist_flax.use.restore import restore
+from mnist_flax.workdir.kept_pictures import kept_pictures
 
 FOLDER = Path(__file__).resolve().parent
 TITLES = ("as it is", "down", "up", "right", "left", "flipped")
@@ -34,7 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workdir", type=Path, help="a run of configs/tutorial.py")
     parser.add_argument("--times", default="", help="JSON files, with commas between them")
+    parser.add_argument("--film", type=Path, help="a run that draws")
+    parser.add_argument("--frames", type=int, default=25, help="of the film, at most")
     arguments = parser.parse_args()
+    if arguments.film:
+        draw_film(arguments.film, arguments.frames)
     if arguments.times:
         draw_times([json.loads(Path(name).read_text()) for name in arguments.times.split(",")])
     if arguments.workdir:
@@ -47,6 +54,18 @@ def draw_tour(workdir: Path) -> None:
     draw_extended(digits[[22, 47, 34]])
     draw_random(digits[34])
     draw_layers(workdir, digits[47])
+
+
+def draw_film(workdir: Path, most: int) -> None:
+    """What a run has drawn out of noise, evaluation by evaluation: a film, and its last picture."""
+    kept = kept_pictures(workdir, "samples")
+    steps = sorted(kept)
+    places = np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int)
+    frames = [kept[steps[place]] for place in places.tolist()]
+    for name, content in ((".webp", film(frames)), (".png", frames[-1].read_bytes())):
+        path = FOLDER / f"{workdir.name}_samples{name}"
+        path.write_bytes(content)
+        print(f"Wrote {path}, {len(content):,} bytes, of steps {steps[places[0]]} to {steps[-1]}")
 
 
 def draw_times(measured: list[dict[str, Any]]) -> None:
