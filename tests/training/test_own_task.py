@@ -143,7 +143,7 @@ FAULTS = {
     "a field that it does not take": (
         "spec, max_degrees)",
         "spec, degrees)",
-        "unexpected keyword argument 'max_degrees'",
+        "has no such field. Did you mean 'degrees'?",
     ),
     "no task": ("return Task(", "return dict(", "gave a dict, no mnist_flax.tasks.Task"),
 }
