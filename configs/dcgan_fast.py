@@ -11,13 +11,13 @@ With a judge, --config.task.judge=runs/fast995 (a run of configs/fast995.py), th
 is measured at every evaluation and chooses the best save, on 5,000 digits that are not trained on.
 
 What was tried, judged on these, one seed each (the test digits decided nothing), distance after
-1,000 steps, decay 0.998: the discriminator normalised by the batch 6.8, by groups of channels 7.3,
-not at all 8.9; half the generator's width, at 5e-4, not normalised, 9.3 (6.5 after 2,000 steps,
-which take a third less time). Normalised by groups, the discriminator's rate 6e-4 7.0, 1e-3 7.1,
-and with half the generator's rate 9.7; by the batch, 1e-3 7.2. By the batch classes are evener:
-after 2,000 steps 5 to 15 % each, where by groups one has 4 % to the end. A quarter of both rates for 500
-steps more gained 0.04. An optimizer for each of the discriminator's losses, as the tutorial has it,
-at half the rate, normalised by the batch: 33.
+1,000 steps, decay 0.998: the discriminator normalised by the batch 6.8, by groups of channels
+7.3, not at all 8.9; half the generator's width, at 5e-4, not normalised, 9.3 (6.5 after 2,000
+steps, which take a third less time). Normalised by groups, the discriminator's rate 6e-4 7.0,
+1e-3 7.1, and with half the generator's rate 9.7; by the batch, 1e-3 7.2. By the batch classes are
+evener: after 2,000 steps 5 to 15 % each, where by groups one has 4 % to the end. A quarter of
+both rates for 500 steps more gained 0.04. An optimizer for each of the discriminator's losses, as
+the tutorial has it, at half the rate, normalised by the batch: 33.
 """
 
 from ml_collections import ConfigDict
