@@ -56,12 +56,13 @@ def test_it_answers_until_ctrl_c(trained: Path) -> None:
 
 
 def test_sigterm_ends_it_with_a_line(trained: Path) -> None:
-    with (
-        served(f"--workdir={trained}") as (process, port),
-        socket.create_connection(("127.0.0.1", port), timeout=30),
-    ):
-        process.send_signal(signal.SIGTERM)
+    with served(f"--workdir={trained}") as (process, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/model")
+        connection.getresponse().read()
+        process.send_signal(signal.SIGTERM)  # with a connection still open
         _, rest = process.communicate(timeout=30)
+        connection.close()
     assert (process.returncode, rest) == (0, "The server is closed.\n")
 
 
