@@ -2,6 +2,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,13 @@ from mnist_flax.data.idx import write_idx
 # LLVM would spend a third to a half of a launch's processor time on optimizing programs that run
 # for a few steps. `XLA_FLAGS= python -m pytest` tests with its optimizations.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# A shell that starts this in the background, or nohup, has these ignored, and so would every launch.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
