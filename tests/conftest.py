@@ -1,3 +1,4 @@
+import gc
 import importlib
 import json
 import os
@@ -34,6 +35,12 @@ ROOT = TESTS.parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest first, which compile for themselves: no process is left alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("compiles") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector what is imported: a fifteenth of the processor time."""
+    gc.collect()
+    gc.freeze()
 
 
 # Where this run of the tests, all its processes together, keeps what XLA has compiled.

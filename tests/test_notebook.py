@@ -63,6 +63,7 @@ def test_its_pictures_are_small_and_it_names_no_machine(committed) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.promise
 def test_it_runs_and_says_the_same(committed, tmp_path: Path) -> None:
     from nbclient import NotebookClient
 

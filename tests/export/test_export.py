@@ -254,6 +254,7 @@ def test_the_licence_is_that_of_known_data(name, shape, source, expected) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipes_network_is_the_same_in_both_formats(name: str) -> None:
     restored = untrained(create_model(recipe(name).model, 10), (28, 28, 1))

@@ -17,6 +17,7 @@ TINY = f"--config={TESTS / 'tiny.py'}"
 
 
 @pytest.mark.slow
+@pytest.mark.promise
 def test_training_may_end_with_it_and_the_page_says_how_to_repeat_the_run(
     launch: Launch, digits: Path, tmp_path: Path
 ) -> None:

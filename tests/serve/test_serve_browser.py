@@ -15,6 +15,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 expect.set_options(timeout=30_000)  # ms; processors are shared
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.promise,
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome"),
 ]
 

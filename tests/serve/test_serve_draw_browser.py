@@ -16,6 +16,7 @@ SHOWN = "document.querySelector('#shown').toDataURL()"
 expect.set_options(timeout=30_000)  # ms; processors are shared
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.promise,
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome"),
 ]
 
