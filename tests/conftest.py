@@ -21,7 +21,7 @@ from mnist_flax.data.idx import write_idx
 # for a few steps. `XLA_FLAGS= python -m pytest` tests with its optimizations.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-# A shell that starts this in the background, or nohup, has these ignored, and so would every launch.
+# Where a shell starts this in the background, or nohup does, these are ignored: by launches, too.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(

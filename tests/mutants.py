@@ -73,13 +73,6 @@ MUTANTS = (
         OPTIMIZERS,
     ),
     Mutant(
-        "a schedule's peak taken for its start",
-        "core/optimizers.py",
-        '("value", "peak_value", "init_value")',
-        '("value", "init_value", "peak_value")',
-        OPTIMIZERS,
-    ),
-    Mutant(
         "a momentum of 1 is let through",
         "core/optimizers.py",
         "0 <= value < 1)",
@@ -88,10 +81,17 @@ MUTANTS = (
     ),
     Mutant(
         "a row's learning rate one step late",
+        "core/rates.py",
+        "max(int(leaves[place]) - 1, 0)",
+        "int(leaves[place])",
+        "tests/training/test_golden.py -k rate",
+    ),
+    Mutant(
+        "the rate of a task's own one step late",
         "training/loop.py",
         "step = max(at.step - 1, 0)",
         "step = at.step",
-        "tests/training/test_golden.py -k rate",
+        "tests/report/test_report_tasks.py -k own_is",
     ),
     Mutant(
         "the average weighs the newest step alone",
@@ -115,7 +115,7 @@ MUTANTS = (
         "momentum=0.99",
         "tests/models",
     ),
-    Mutant("LeNet's width", "models/lenet.py", "dense(100,", "dense(120,", MODELS),
+    Mutant("LeNet's width", "models/lenet.py", "dense(100,", "dense(120,", "tests/models"),
     Mutant(
         "LeNet without the ReLU on its logits",
         "models/lenet.py",

@@ -260,6 +260,8 @@ def test_wrong_flags(script: str, flags: list[str], message: str) -> None:
     assert message in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_loops_overhead_is_of_the_same_steps(
     on_path: None, digits: Path, tiny_config: ConfigDict
 ) -> None:

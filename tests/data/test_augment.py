@@ -95,6 +95,38 @@ def test_twice_the_size_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.asarray(larger)[0, 2, :, 0].tolist() == [0, 50, 100, 75, 50]
 
 
+# A block of nine pixels, ten to the right of the centre.
+BLOCK = np.zeros((200, 41, 41, 1), np.uint8)
+BLOCK[:, 19:22, 29:32] = 200
+
+
+def seen_from_the_centre(images: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """How far up and to the right the middle of the ink lies, of each image."""
+    ink = np.asarray(images, float)[..., 0]
+    away = np.arange(41) - 20
+    total = ink.sum((1, 2))
+    return -(ink.sum(2) @ away) / total, (ink.sum(1) @ away) / total
+
+
+def test_rotations_go_to_both_sides_by_up_to_as_many_degrees() -> None:
+    turned = random_rotation(jax.random.key(0), BLOCK, max_degrees=30.0)
+    up, right = seen_from_the_centre(turned)
+    degrees = np.degrees(np.arctan2(up, right))
+    np.testing.assert_allclose(np.hypot(up, right), 10, atol=0.2)
+    assert -30.5 < degrees.min() < -27
+    assert 27 < degrees.max() < 30.5
+    assert abs(np.median(degrees)) < 4
+
+
+def test_scalings_go_both_ways_by_up_to_the_factor() -> None:
+    scaled = random_scaling(jax.random.key(0), BLOCK, max_factor=1.5)
+    up, right = seen_from_the_centre(scaled)
+    np.testing.assert_allclose(up, 0, atol=0.1)
+    assert 1 / 1.55 < (right / 10).min() < 1 / 1.4
+    assert 1.4 < (right / 10).max() < 1.55
+    assert abs(np.median(np.log(right / 10))) < 0.06
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -112,6 +112,8 @@ def test_a_class_whose_name_is_not_utf8(opened: tuple[Restored, Dataset], tmp_pa
     assert '["caf\\udce9", "1", ' in (tmp_path / "export/MODEL_CARD.md").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None:
     rows = [json.loads(line) for line in exported.stdout.splitlines()]
     assert [Path(row["file"]).name for row in rows] == [

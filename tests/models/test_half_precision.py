@@ -82,6 +82,8 @@ def test_it_is_trained_predicted_and_reported(launch: Launch, digits: Path, tmp_
     assert told["loss"] == pytest.approx(rows(tmp_path / "run")[-1]["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_it_is_exported(tiny_config, tmp_path) -> None:
     tiny_config.model.name = "tiny:HalfNet"
     tiny_config.num_steps = 8

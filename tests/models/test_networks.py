@@ -313,6 +313,26 @@ def test_rmsprop_drops_a_fifth_after_each_pooling_and_half_of_the_units() -> Non
     assert (outputs["dropout4"][alive] == 0).mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("name", ["tutorial", "lenet", "speedrun"])
+def test_dropout_is_of_training_alone(name: str) -> None:
+    """Two thirds are dropped: two keys give two answers in training, and at rest none is asked."""
+    model = network(name, dropout_rate=2 / 3)
+    variables = start(model)
+
+    def logits(train: bool, key: int) -> np.ndarray:
+        answer = model.apply(
+            variables,
+            IMAGES,
+            train=train,
+            rngs={"dropout": jax.random.key(key)},
+            mutable=["batch_stats"],
+        )
+        return np.asarray(answer[0])
+
+    assert (logits(True, 0) != logits(True, 1)).any()
+    np.testing.assert_array_equal(logits(False, 0), logits(False, 1))
+
+
 def test_the_views_of_an_image_are_it_and_its_four_shifts() -> None:
     plain, viewing = (network("fast995", shifted_views=shifted) for shifted in (False, True))
     variables = start(plain)

@@ -44,6 +44,8 @@ def resumed(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_figures_are_scikit_learns_of_the_saved_predictions(resumed: Path) -> None:
     page = Page(resumed / "report/index.html")
     with np.load(resumed / "report/predictions.npz") as saved:
@@ -199,6 +201,8 @@ def test_an_earlier_report_is_replaced_and_a_damaged_row_leaves_it(
     assert Page(workdir / "report/index.html").text == before
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_other_runs_on_the_same_images_and_on_others(
     resumed: Path, tiny_config, launch: Launch, tmp_path: Path
 ) -> None:

@@ -122,6 +122,12 @@ def test_nothing_of_classes_is_left_and_everything_else_is_there(turned: Path) -
         assert sample.size == (296, 176)
 
 
+def test_a_rate_of_a_tasks_own_is_that_of_the_update_just_made(turned: Path) -> None:
+    told = [row for row in rows(turned) if row["split"] == "train"]
+    assert len(told) > 1
+    assert [row["step_share"] for row in told] == [(row["step"] - 1) / 20 for row in told]
+
+
 @pytest.mark.parametrize(
     ("split", "field"),
     [("train", "squared_error"), ("train", "step_share"), ("eval", "spread")],

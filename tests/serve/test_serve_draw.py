@@ -32,7 +32,10 @@ def untrained(name: str, **model: Any) -> Restored:
     return Restored(config, task, state, Path("nowhere"), {}, NAMES, (28, 28, 1))
 
 
-@pytest.fixture(scope="module", params=["vae", "dcgan"])
+DCGAN = pytest.param("dcgan", marks=[pytest.mark.slow, pytest.mark.promise])
+
+
+@pytest.fixture(scope="module", params=["vae", DCGAN])
 def restored(request: pytest.FixtureRequest) -> Restored:
     """Of the second, a picture depends on those that are drawn with it."""
     return untrained(request.param)

@@ -102,6 +102,8 @@ def test_wrong_flags_are_told(
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_benchmark_asks_a_server_of_its_own(trained: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/serve.py"), "--quick"]
     done = subprocess.run(

@@ -209,6 +209,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_it_goes_on_to_the_bit_and_to_the_grid(run: Path, tmp_path: Path) -> None:
     cut, config = tmp_path / "cut", small(tensorboard=True)
     train(config, cut, should_stop=lambda: any(row["step"] == 4 for row in rows(cut)))

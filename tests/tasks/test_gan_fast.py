@@ -200,6 +200,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_it_goes_on_to_the_bit_and_to_the_grid(run: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     train(small(), cut, should_stop=lambda: any(row["step"] == 2 for row in rows(cut)))
@@ -213,6 +215,8 @@ def test_it_goes_on_to_the_bit_and_to_the_grid(run: Path, tmp_path: Path) -> Non
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_what_is_exported_is_the_generator(run: Path, launch: Launch) -> None:
     flags = (f"--config={ROOT / 'configs/dcgan_fast.py'}", f"--workdir={run}")
     done = launch(*flags, "--mode=export", "--format=all")

@@ -114,9 +114,17 @@ def test_no_field_of_a_recipe_has_changed(name: str) -> None:
     assert flatten(golden_recipe(name)) == golden()["defaults"] | golden()["recipes"][name]["sets"]
 
 
+# dcgan takes a minute; the others train another recipe's network, with a change.
+LEFT_OUT = {
+    "dcgan": [pytest.mark.slow],
+    "adam": [pytest.mark.slow, pytest.mark.promise],
+    "lenet_augmented": [pytest.mark.slow, pytest.mark.promise],
+    "fast995": [pytest.mark.slow, pytest.mark.promise],
+}
+
+
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n == "dcgan" else n for n in TOLERANCES],
+    "name", [pytest.param(name, marks=LEFT_OUT.get(name, [])) for name in TOLERANCES]
 )
 def test_the_first_steps_of_a_recipe_go_as_they_went(name: str, tmp_path: Path) -> None:
     now, then = first_steps(name, tmp_path), golden()["recipes"][name]

@@ -73,6 +73,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_they_train_resume_and_are_restored(launch: Launch, folder: Path, tmp_path: Path) -> None:
     assert ROOT not in folder.parents
     flags = (f"--config={folder / 'config.py'}", "--workdir=run")

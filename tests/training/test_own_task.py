@@ -52,6 +52,8 @@ def test_it_is_a_page(folder: Path) -> None:
     assert sum(bool(line.strip()) for line in lines) <= 40
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_it_trains_resumes_and_is_used(launch: Launch, folder: Path, tmp_path: Path) -> None:
     config, _ = overridden(importlib.import_module("recipe").get_config(), SMALL)
     straight, cut = tmp_path / "straight", tmp_path / "cut"

@@ -70,6 +70,8 @@ def test_k_steps_and_the_rest_in_a_new_process_equal_one_run(
     _assert_same_run(tmp_path / "straight", cut)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_augmentation_and_the_extended_set_go_on_where_they_stood(tiny_config, tmp_path) -> None:
     tiny_config.augment.order = ("random_rotation", "random_scaling", "random_shift")
     tiny_config.data.extended = tiny_config.log_probabilities = True

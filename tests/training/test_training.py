@@ -142,6 +142,8 @@ def test_a_run_of_another_version_is_told(tiny_config, tmp_path) -> None:
         restore(tmp_path, "latest", {})
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_extended_set_makes_an_epoch_six_times_as_long(tiny_config, tmp_path) -> None:
     tiny_config.data.extended = True
     tiny_config.num_steps, tiny_config.num_epochs = None, 1
@@ -264,6 +266,8 @@ def test_an_optimizer_whose_state_becomes_infinite_stops_the_run(tiny_config, tm
         train(tiny_config, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_that_diverged_says_so_in_its_rows_and_its_report(tiny_config, tmp_path) -> None:
     tiny_config.optimizer = ConfigDict({"name": "tiny:spoil_late", "learning_rate": 0.01})
     for _ in range(2):  # on resume it is cut with the rows after the save

@@ -197,6 +197,8 @@ def test_without_a_judge_that_is_said_and_nothing_is_chosen(tmp_path: Path) -> N
     assert not best.exists() or not any(best.iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_judge_may_come_later_and_must_stay(judge: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     train(small(num_steps=1), workdir)

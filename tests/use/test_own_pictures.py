@@ -21,6 +21,8 @@ STEPS = 150
 KINDS = {"dark on white": (200, 185), "place": (100, 100), "clothes": (40, 40), "hues": (30, 30)}
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("kind", list(KINDS)[:3])
 def test_a_network_is_as_right_on_picture_files_as_it_was_trained_to_be(
     launch: Launch, tmp_path: Path, kind: str
@@ -44,6 +46,8 @@ def test_a_network_is_as_right_on_picture_files_as_it_was_trained_to_be(
     assert kept == {"layout": "size", "ground": ground}
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_next_command_that_training_prints_works_for_colour_of_another_size(
     launch: Launch, tmp_path: Path
 ) -> None:
@@ -74,6 +78,8 @@ def test_the_next_command_that_training_prints_works_for_colour_of_another_size(
     assert "PICTURE.png: scaled from 300x200 to 10x12" in asked.stderr.splitlines()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_center_overrides_what_the_data_say(launch: Launch, tmp_path: Path) -> None:
     files = write_folders(tmp_path / "data", "place", 24, 1)
     config = get_config()

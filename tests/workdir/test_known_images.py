@@ -110,6 +110,8 @@ def test_a_run_that_is_compared_with_is_no_exception(trained: Path, tmp_path: Pa
     assert f"{trained}: {TOLD}" in page
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_report_and_the_card_count_them(trained: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(trained, tmp_path / "run")
     chose = CHOSE.replace("37", "9")

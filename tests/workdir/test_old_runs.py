@@ -160,6 +160,8 @@ def test_an_old_network_says_of_a_picture_what_its_own_parameters_say(
     assert told["classes"] == int(expected.argmax())
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_report_shows_an_old_runs_rows_and_its_accuracy(
     launch: Launch, old: OldRun, digits: Path
 ) -> None:

@@ -76,6 +76,8 @@ def _launch(home: Path, digits: Path, *more: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("arguments", "file"),
     [
