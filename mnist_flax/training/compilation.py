@@ -76,7 +76,9 @@ def compile_programs(plan: Plan, state: TrainState) -> Programs:
       state: for its shapes and its step.
     """
     slow = slow_layers(plan)
-    task, source, seed = plan.task, plan.source, plan.config.seed
+    # Two programs make the same update: traced once, and written out in both.
+    task = plan.task._replace(update=jax.jit(plan.task.update, inline=True))
+    source, seed = plan.source, plan.config.seed
     eval_fn = make_eval_batch(task, plan.eval_source.draw)
     started, zero = time.perf_counter(), jnp.int32(0)
     # Side by side: XLA leaves Python's lock to others meanwhile.

@@ -14,6 +14,7 @@ from mnist_flax.data.augment import (
     AUGMENTATIONS,
     check_augment,
     create_augment,
+    normalize,
     random_rotation,
     random_scaling,
     random_shift,
@@ -36,6 +37,13 @@ def stored() -> np.ndarray:
     right[:, :, 1:] = IMAGES[:, :, :-1]
     left[:, :, :-1] = IMAGES[:, :, 1:]
     return np.concatenate([IMAGES, down, up, right, left, IMAGES[:, :, ::-1]])
+
+
+def test_pixels_are_numbers_from_0_to_1() -> None:
+    numbers = normalize(jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1))
+    assert numbers.dtype == jnp.float32
+    assert numbers.shape == (1, 16, 16, 1)
+    np.testing.assert_allclose(numbers.ravel(), np.arange(256) / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 30])
