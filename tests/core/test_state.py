@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from made import spec_of, state_of, task_of
 
+from mnist_flax.core.chunk import all_finite
 from mnist_flax.core.state import TrainState, try_task
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
@@ -72,6 +73,21 @@ def test_what_the_state_holds() -> None:
     assert state.params["Dense_0"]["kernel"].shape == (4, 3)
     assert set(state.batch_stats["BatchNorm_0"]) == {"mean", "var"}
     assert [int(leaf) for leaf in jax.tree.leaves(state.window)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("part", ["params", "batch_stats", "opt_state", "window", "epoch"])
+@pytest.mark.parametrize("value", [jnp.inf, jnp.nan])
+def test_no_run_goes_on_from_a_number_that_is_none(part: str, value: float) -> None:
+    state = create()
+    assert bool(all_finite(state))
+    parts = {**state.variables, "opt_state": state.opt_state}
+    parts |= {"window": state.window, "epoch": state.epoch}
+    leaves, treedef = jax.tree.flatten(parts[part])
+    place = next(n for n, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    leaves[place] = leaves[place].at[(0,) * leaves[place].ndim].set(value)
+    parts[part] = jax.tree.unflatten(treedef, leaves)
+    variables = {name: parts.pop(name) for name in state.variables}
+    assert not bool(all_finite(state.replace(variables=variables, **parts)))
 
 
 def test_a_model_without_parameters_or_statistics() -> None:
