@@ -264,7 +264,7 @@ MUTANTS = (
         "training/standing.py",
         "return value > best if",
         "return value >= best if",
-        "tests/workdir tests/training/test_select_split.py tests/training/test_resume.py",
+        "tests/training/test_standing.py",
     ),
     Mutant(
         "a row that is not on the disk",
