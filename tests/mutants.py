@@ -297,9 +297,9 @@ MUTANTS = (
     Mutant(
         "a save is believed unread",
         "workdir/checkpoints.py",
-        "            saves.read(step, like)  # `like` is on the host, and so is what is read\n",
-        "",
-        "tests/workdir",
+        "saves.read(step, like, written=sha256)",
+        "pass",
+        "tests/workdir/test_read_back.py",
     ),
     Mutant(
         "a digest without types",

@@ -130,9 +130,7 @@ class Checkpoints:
         """Reads a save back, and only then deletes those whose place it takes."""
         path = saves.path(step)
         try:
-            if saves.metadata(step)["sha256"] != sha256:
-                raise NotAsWritten("its metadata are not those that were written")
-            saves.read(step, like)  # `like` is on the host, and so is what is read
+            saves.read(step, like, written=sha256)  # `like` is on the host, so is what is read
         except (NotAsWritten, UserError) as error:
             raise self._spoilt(path, error) from error
         older = sorted(set(saves.steps()) - {step}, reverse=True)

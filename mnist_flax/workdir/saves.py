@@ -119,18 +119,21 @@ class Saves:
             raise NotAsWritten("its metadata are not those that were written")
         return metadata
 
-    def read(self, step: int, like: TrainState) -> TrainState:
+    def read(self, step: int, like: TrainState, written: str | None = None) -> TrainState:
         """Returns a state to the bit, in NumPy's arrays if `like` has such, else in JAX's.
 
         Args:
           step: one of steps().
           like: a state of the same form, arrays or shapes: today's model and optimizer.
+          written: the digest of the metadata that must be there, if it is known.
 
         Raises:
-          NotAsWritten: its digest says so.
+          NotAsWritten: a digest says so.
           UserError: it belongs to another model or optimizer.
         """
         metadata = self.metadata(step)
+        if written is not None and metadata["sha256"] != written:
+            raise NotAsWritten("its metadata are not those that were written")
         old = old_runs.is_old(metadata["leaves"])
         form = old_runs.old_form(like) if old else like
         if faults := mismatches(metadata["leaves"], describe(form)):
