@@ -1,6 +1,7 @@
 """What a report computes, with values that can be checked by hand."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -10,7 +11,9 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config
+from mnist_flax.data.dataset import Split
 from mnist_flax.report import plots
+from mnist_flax.report.mistakes import mistakes
 from mnist_flax.report.repeat import Recipe, repeat_command
 from mnist_flax.report.saliency import saliency
 from mnist_flax.report.scores import McNemar, Predictions, mcnemar, score
@@ -34,6 +37,20 @@ def test_a_users_own_matplotlibrc_is_for_figures_of_theirs() -> None:
         assert mpl.rcParams["text.usetex"] is False
         assert mpl.rcParams["axes.facecolor"] == mpl.rcParamsDefault["axes.facecolor"]
         assert mpl.rcParams["figure.facecolor"] == "#ffffff"  # the theme's own
+
+
+def test_the_bars_are_of_accuracy_at_the_confidence_that_the_dots_mark() -> None:
+    probabilities = np.array(
+        [[0.4, 0.3, 0.3], [0.3, 0.35, 0.35], [0.8, 0.1, 0.1], [1, 0, 0]], np.float32
+    )
+    measured = calibration(probabilities, np.array([1, 0, 0, 0]), bins=2)
+    with plots.theme("light"):
+        upper, lower = plots.reliability(measured).axes
+    assert [bar.get_height() for bar in upper.patches] == [0, 1]
+    assert [bar.get_x() for bar in upper.patches] == [0, 0.5]
+    np.testing.assert_allclose(upper.lines[1].get_xdata(), [0.375, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(upper.lines[1].get_ydata(), [0, 1])
+    assert [bar.get_height() for bar in lower.patches] == [2, 2]
 
 
 def test_an_empty_bin_counts_nothing() -> None:
@@ -76,6 +93,33 @@ def test_the_saliency_of_a_linear_network_is_its_weights() -> None:
     np.testing.assert_allclose(maps, [[[3, 5]], [[4, 6]]])  # the larger of a pixel's two channels
 
 
+def test_a_mistake_is_named_and_explained_by_what_was_predicted(monkeypatch) -> None:
+    """Three images: the first is right, the last is the more confident mistake of two."""
+    weights = jnp.array([[1.0, -2.0], [3.0, 4.0], [-5.0, 0.0], [0.5, 6.0]])
+    task = SimpleNamespace(model=_Linear())
+    restored = SimpleNamespace(
+        task=task,
+        model=task.model,
+        variables={"params": {"logits": {"kernel": weights}}, "batch_stats": {}},
+        image_shape=(1, 2, 2),
+        class_names=("cat", "dog"),
+    )
+    predictions = Predictions(
+        probabilities=np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], np.float32),
+        classes=np.array([0, 0, 1]),
+        labels=np.array([0, 1, 0]),
+    )
+    split = Split(np.zeros((3, 1, 2, 2), np.uint8), predictions.labels)
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(plots, "photo", lambda image: np.zeros((2, 2, 4), np.uint8))
+    monkeypatch.setattr(
+        plots, "heat", lambda values: drawn.append(values) or np.zeros((2, 2, 4), np.uint8)
+    )
+    found = [(m.index, m.label, m.predicted) for m in mistakes(restored, split, predictions)]
+    assert found == [(2, "cat", "dog"), (1, "dog", "cat")]
+    np.testing.assert_allclose(drawn, [[[4, 6]], [[3, 5]]])  # of a dog's logit, of a cat's
+
+
 def test_the_matrix_shows_its_numbers_and_names_that_are_no_formulas() -> None:
     matrix = np.array([[3, 0], [1200, 7]])
     with plots.theme("dark"):
@@ -83,7 +127,13 @@ def test_the_matrix_shows_its_numbers_and_names_that_are_no_formulas() -> None:
         png = plots.png(figure)
     assert png.startswith(b"\x89PNG")
     axes = figure.axes[0]
-    assert {text.get_text() for text in axes.texts} == {"3", "1,200", "7"}
+    # (column, row): a label has a row, a prediction a column; the number and its cell lie together.
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    assert places == {"3": (0, 0), "1,200": (0, 1), "7": (1, 1)}
+    strength = np.asarray(axes.images[0].get_array())[..., 3]
+    assert strength[1, 0] == 1
+    assert strength[0, 1] == 0 < strength[0, 0] < strength[1, 1] < 1
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "label")
     assert [label.get_text() for label in axes.get_xticklabels()] == [r"$\frac$", "1"]
 
 
