@@ -1,5 +1,6 @@
 """The page in a real browser: digits drawn with the mouse are read, files are opened."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawings import SHAPES, drawings, spline, stroke_points
+from own_data import write_folders
+from PIL import Image
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 from sample_run import train_on_sample
 from serving import served
+from tiny import get_config
+
+from mnist_flax.training import train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 expect.set_options(timeout=30_000)  # ms; processors are shared
@@ -120,3 +126,38 @@ def test_a_picture_is_opened_and_a_wrong_file_is_told(page: Page, tmp_path: Path
         "large.png has more than 16 MiB: scale the picture down."
     )
     expect(page.locator("#best")).to_have_text("")
+
+
+KEEP_WHAT_IS_SENT = """
+const ask = window.fetch;
+window.fetch = async (url, options) => {
+  if (options?.body) window.sent = [...new Uint8Array(await options.body.arrayBuffer())];
+  return ask(url, options);
+};
+"""
+
+
+@pytest.mark.parametrize(("kind", "ground"), [("place", 0), ("dark on white", 255)])
+def test_a_drawing_has_the_ground_of_the_pictures_that_were_trained_on(
+    kind: str, ground: int, tmp_path: Path
+) -> None:
+    """Of a network whose input is no digit's: the page sends what it is to see."""
+    write_folders(tmp_path / "data", kind, 24, 4)
+    config = get_config()
+    config.num_steps = 4
+    config.data.data_dir = str(tmp_path / "data")
+    train(config, tmp_path / "run")
+    with served(f"--workdir={tmp_path / 'run'}") as (_, port), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.add_init_script(KEEP_WHAT_IS_SENT)
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#bars li")).to_have_count(4)
+        draw(page, SHAPES[1]["bar"])
+        body = page.wait_for_function("window.sent").json_value()
+        browser.close()
+    with Image.open(io.BytesIO(bytes(body))) as picture:
+        pixels = np.asarray(picture.convert("L")).astype(int)
+    assert pixels.shape == (28, 28)
+    assert pixels[0, 0] == ground
+    assert abs(pixels - ground).max() > 120  # the ink, or the beginning of it

@@ -48,8 +48,11 @@ def connected(port: int) -> socket.socket:
 def everything(connection: socket.socket) -> tuple[int, Any]:
     """What is answered before the connection is closed; (0, None) for nothing."""
     received = b""
-    while part := connection.recv(2**16):
-        received += part
+    try:
+        while part := connection.recv(2**16):
+            received += part
+    except TimeoutError:
+        pytest.fail("The connection stays open.")
     if not received:
         return 0, None
     head, _, body = received.partition(b"\r\n\r\n")
@@ -130,7 +133,8 @@ def test_connections_beyond_the_bound_are_refused(
         held = [stack.enter_context(connected(port)) for _ in range(5)]
         with connected(port) as one_more:
             status, told = everything(one_more)
-        assert (status, list(told)) == (503, ["error"])
+        assert status == 503
+        assert list(told) == ["error"]
         held[0].sendall(ASK)  # those that are there are served
         assert everything(held[0])[0] == 200
     still_answers(port)
