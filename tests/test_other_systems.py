@@ -22,6 +22,10 @@ for module, names in (
             delattr(module, name)
 
 
+if hasattr(os, "process_cpu_count"):  # Python 3.13's asks what is hidden now
+    os.process_cpu_count = os.cpu_count
+
+
 class Missing:
     # In the place of all finders, so that a module is absent as it is where it is not installed.
     def __init__(self, finders):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -68,6 +69,8 @@ def trained(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(trained: Path) -> CompletedProcess[str]:
     """What launch.py printed while it wrote every format."""
+    if version("jax2onnx") == "0.13.0" and jax.__version_info__ >= (0, 12):
+        pytest.skip("jax2onnx 0.13.0, which pip takes, does not load with jax 0.12")
     done = subprocess.run(
         launch_command(f"--workdir={trained}", "--mode=export", "--format=all"),
         cwd=trained.parent,
