@@ -142,7 +142,7 @@ MUTANTS = (
         "models/vae.py",
         "jnp.exp(log_variances / 2)",
         "jnp.exp(log_variances)",
-        "tests/tasks/test_autoencoder.py",
+        "tests/models/test_vae.py",
     ),
     Mutant(
         "the DCGAN's spread",
