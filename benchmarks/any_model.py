@@ -30,7 +30,7 @@ from mnist_flax.config import default_config
 from mnist_flax.core.state import TrainState
 from mnist_flax.data.idx import write_idx
 from mnist_flax.data.sources import Feed
-from mnist_flax.training.compilation import init_state, slow_layers
+from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan, gather
 
 BATCH_SIZE = 64
@@ -218,7 +218,7 @@ def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "product_flops_per_second": taken.pop("product"),
         "seconds_per_step": taken,
-        "named": slow_layers(plan),
+        "named": list(plan.tried.slow_layers),
     }
 
 

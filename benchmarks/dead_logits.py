@@ -47,7 +47,7 @@ def count_dead(name: str, data_dir: str | None) -> list[dict[str, Any]]:
     config.data.data_dir, config.data.fallback = data_dir, "none"
     plan = gather(config, print)
     task, source, evaluation = plan.task, plan.source, plan.dataset.eval
-    new_state = jax.jit(functools.partial(create_state, task, plan.form.window))
+    new_state = jax.jit(functools.partial(create_state, task, plan.tried.form.window))
     train_chunk = jax.jit(make_train_chunk(task, source.draw, config.seed))
     logits_of = jax.jit(functools.partial(apply_eval, task.model))
 

@@ -92,7 +92,7 @@ def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     measures = {kind: functools.partial(step, arguments.steps) for kind, step in steps.items()}
     taken = machine.interleave({**measures, "product": machine.matrix_product()}, arguments.rounds)
     images = batch_like(batch_size, plan.spec.image_shape).images
-    forward, step = count_flops(plan.task.model, plan.form.variables, images)
+    forward, step = count_flops(plan.task.model, plan.tried.form.variables, images)
     return {
         "batch_size": batch_size,
         "data": f"{len(dataset.train.labels):,} images of {dataset.name}",

@@ -536,7 +536,7 @@ def _judge(mutant: Mutant, copy: Path, path: Path, text: str) -> str:
 
 def _run(tests: str, copy: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    command += ["--show-capture=no", *tests.split()]
+    command += ["--show-capture=no", "-m", "not slow or promise", *tests.split()]
     return subprocess.run(command, cwd=copy, capture_output=True, text=True)
 
 

@@ -1,11 +1,12 @@
 """What a run carries from step to step, and how a task is tried before anything is compiled."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mnist_flax import cpu
 from mnist_flax.core.sums import Sums, empty
 from mnist_flax.core.task import Spec, Task, Variables
 from mnist_flax.core.trees import first_change
@@ -65,27 +66,58 @@ def create_state(task: Task, sums: Sums, seed: int) -> TrainState:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
 
-def try_task(task: Task, spec: Spec, name: str) -> TrainState:
-    """Traces a task once, as a run will use it, and returns the form of its state.
+class Tried(NamedTuple):
+    """What was seen of a task before anything is compiled.
+
+    Attributes:
+      form: of its state, as jax.ShapeDtypeStructs.
+      slow_layers: a line for each convolution that cpu/ cannot make fast inside a loop on CPU; with
+        one of them, a step called from Python is up to 100 times faster than one in a loop.
+    """
+
+    form: TrainState
+    slow_layers: tuple[str, ...]
+
+
+def traced_once(task: Task) -> Task:
+    """Returns the same task, whose update and evaluation are traced once for a form of batch.
+
+    Three programs make the same update, and `try_task` looks at it before them: it is written out in
+    each of them, as if each had traced it.
+    """
+    # Functions of their own: JAX keeps the traces of those that it knows, beyond a run.
+    update, evaluate = task.update, task.evaluate
+    return task._replace(
+        update=jax.jit(lambda *args: update(*args), inline=True),
+        evaluate=jax.jit(lambda *args: evaluate(*args), inline=True),
+    )
+
+
+def try_task(task: Task, spec: Spec, name: str, batch_size: int = 2) -> Tried:
+    """Traces a task, as a run will use it.
 
     Args:
-      task: from its builder.
+      task: from its builder, or from `traced_once`.
       spec: of the data.
       name: config.task.name, for the message.
-
-    Returns:
-      A TrainState of jax.ShapeDtypeStructs.
+      batch_size: of the run.
 
     Raises:
       UsageError: a part of it fails, with the line where it does, or is not what its contract says.
     """
     key, step = jax.eval_shape(lambda: (jax.random.key(0), jnp.int32(0)))
-    batch = batch_like(2, spec.image_shape)
-    images, masked = batch.images, batch.replace(mask=jax.eval_shape(lambda: jnp.ones(2, bool)))
+    batch = batch_like(batch_size, spec.image_shape)
+    images, masked = (
+        batch.images,
+        batch.replace(mask=jax.eval_shape(lambda: jnp.ones(batch_size, bool))),
+    )
     try:
         variables = jax.eval_shape(task.init, key)
         opt_state = jax.eval_shape(task.init_opt, variables)
-        updated = jax.eval_shape(task.update, variables, opt_state, batch, step, key)
+        given = (variables, opt_state, batch, step, key)
+        # Before anything else has traced the update.
+        slow = cpu.slow_in_loop(task.update, *given) if jax.default_backend() == "cpu" else []
+        updated = jax.eval_shape(task.update, *given)
         evaluated, _ = jax.eval_shape(task.evaluate, variables, masked)
         jax.eval_shape(task.predict, variables, images)
         drawn = _drawn(task, variables)
@@ -128,8 +160,9 @@ def try_task(task: Task, spec: Spec, name: str) -> TrainState:
             f"by evaluate, which sums {', '.join(sorted(evaluated))}."
         )
     if drawn is not None:
-        _check_drawn(drawn, images.shape, name)
-    return jax.eval_shape(lambda: create_state(task, updated[2], 0))
+        _check_drawn(drawn, (2, *spec.image_shape), name)
+    form = jax.eval_shape(lambda: create_state(task, updated[2], 0))
+    return Tried(form, tuple(slow))
 
 
 def _without_elements(variables: Variables) -> str:

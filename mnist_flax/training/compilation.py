@@ -12,7 +12,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from mnist_flax import cpu
 from mnist_flax.core.chunk import (
     LastBatch,
     all_finite,
@@ -25,8 +24,7 @@ from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Variables
-from mnist_flax.data.sources import Feed, batch_like
-from mnist_flax.keys import rng_key
+from mnist_flax.data.sources import Feed
 from mnist_flax.training.gather import Plan
 
 
@@ -60,7 +58,7 @@ def init_state(plan: Plan) -> TrainState:
     On a CPU LLVM's optimizations are left out: they would take 2 to 5 seconds of a run's start for
     a program that runs once, in milliseconds, and gives the same bits without them.
     """
-    start = functools.partial(create_state, plan.task, plan.form.window, plan.config.seed)
+    start = functools.partial(create_state, plan.task, plan.tried.form.window, plan.config.seed)
     lowered = jax.jit(start).lower()
     options: dict[str, str | bool] = {}
     if jax.default_backend() == "cpu":
@@ -75,9 +73,7 @@ def compile_programs(plan: Plan, state: TrainState) -> Programs:
       plan: its task and sources.
       state: for its shapes and its step.
     """
-    slow = slow_layers(plan)
-    # Two programs make the same update: traced once, and written out in both.
-    task = plan.task._replace(update=jax.jit(plan.task.update, inline=True))
+    slow, task = plan.tried.slow_layers, plan.task
     source, seed = plan.source, plan.config.seed
     eval_fn = make_eval_batch(task, plan.eval_source.draw)
     started, zero = time.perf_counter(), jnp.int32(0)
@@ -105,22 +101,9 @@ def compile_programs(plan: Plan, state: TrainState) -> Programs:
         last_batch=jax.jit(make_last_batch(task, source.draw, seed)),
         eval_batch=eval_batch.result(),
         all_finite=is_finite.result(),
-        slow_layers=tuple(slow),
+        slow_layers=slow,
         seconds=time.perf_counter() - started,
     )
-
-
-def slow_layers(plan: Plan) -> list[str]:
-    """Returns the convolutions that cpu/ cannot make fast inside a loop on CPU, a line each.
-
-    With one of them, a step called from Python is up to 100 times faster than one in a loop: XLA
-    itself makes its gradient fast there.
-    """
-    if jax.default_backend() != "cpu":
-        return []
-    form, batch = plan.form, batch_like(1, plan.spec.image_shape)
-    key = jax.eval_shape(lambda: rng_key(0, "dropout", 0))
-    return cpu.slow_in_loop(plan.task.update, form.variables, form.opt_state, batch, form.step, key)
 
 
 def keep_compiled_programs() -> Path | None:

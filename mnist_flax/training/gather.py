@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from mnist_flax import data
 from mnist_flax.config.validation import validate
 from mnist_flax.core.evaluation import Measure
-from mnist_flax.core.state import TrainState, try_task
+from mnist_flax.core.state import Tried, traced_once, try_task
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.data.classes import lacking
@@ -34,7 +34,7 @@ class Plan:
       measure: of whole evaluations, beside the task's means.
       observers: of the task and of the config.
       times: when what happens.
-      form: the state's, as jax.ShapeDtypeStructs.
+      tried: the form of its state, and its slow layers.
     """
 
     config: ConfigDict
@@ -46,7 +46,7 @@ class Plan:
     measure: Measure
     observers: tuple[Observer, ...]
     times: Timetable
-    form: TrainState
+    tried: Tried
 
 
 def check(config: ConfigDict) -> None:
@@ -84,8 +84,8 @@ def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
     dataset = replace(dataset, notes=(*dataset.notes, *lacking(dataset)))
     times = Timetable.from_config(config, num_examples(config, dataset))
     spec = Spec(dataset.train.images.shape[1:], dataset.class_names, times.total_steps)
-    task = create_task(config, spec)
-    form = try_task(task, spec, config.task.name)
+    task = traced_once(create_task(config, spec))
+    tried = try_task(task, spec, config.task.name, config.batch_size)
     check_augment(config.augment, spec.image_shape)
     return Plan(
         config=config,
@@ -97,5 +97,5 @@ def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
         measure=find_measure(task, config, dataset, dataset.choosing.images),
         observers=find_observers((*task.observers, *config.observers)),
         times=times,
-        form=form,
+        tried=tried,
     )

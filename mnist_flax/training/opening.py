@@ -63,7 +63,9 @@ def opened(
         lost_saves.refuse_lost_saves(workdir, task.best)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
-        restored = resume.restore_newest(checkpoints, config, plan.dataset, workdir, plan.form)
+        restored = resume.restore_newest(
+            checkpoints, config, plan.dataset, workdir, plan.tried.form
+        )
         saved, state = restored or (None, init_state(plan))
         if saved:
             state = resume.close_what_was_told(state, saved["step"], read_rows(workdir))

@@ -138,6 +138,8 @@ def test_it_goes_on_to_the_bit(runs: dict[str, Path], tmp_path: Path) -> None:
     assert rows(cut) == rows(runs["averaged"])
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_may_start_from_it(runs: dict[str, Path], tmp_path: Path) -> None:
     average = mnist_flax.restore(runs["averaged"], "latest", {}).variables
     for name, decay in (("plain", 0.0), ("averaged", 0.8)):

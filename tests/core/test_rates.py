@@ -117,6 +117,8 @@ def test_rows_show_where_the_optimizer_stands(tiny_config, tmp_path: Path) -> No
     assert told == pytest.approx({1: 1.0, 10: 1 - 1 / 40, 20: 0.9, 30: 1 - 6 / 40, 40: 0.775})
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_rows_without_a_rate_say_so_once(tiny_config, tmp_path: Path, capsys) -> None:
     tiny_config.optimizer = ConfigDict({"name": f"{__name__}:deaf", "learning_rate": 0.5})
     train(tiny_config, tmp_path, should_stop=(tmp_path / "checkpoints/latest/12").exists)

@@ -345,6 +345,8 @@ def test_nothing_prepared():
     assert read_prepared("mnist", Path("missing")) == (None, ())
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.skipif(not os.environ.get("MNIST_DIR"), reason="needs MNIST_DIR: the four IDX files")
 def test_the_full_mnist_as_tfds_prepares_it():
     mnist_dir = Path(os.environ["MNIST_DIR"])

@@ -144,6 +144,8 @@ def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None
     assert all(line.endswith("over the probabilities of 37 images.") for line in told[1:])
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_cards_examples_run_without_this_package(
     exported, trained: Path, tmp_path: Path
 ) -> None:

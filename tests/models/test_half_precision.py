@@ -30,6 +30,8 @@ def variables_of(model: TinyNet) -> Variables:
     return init_variables(model, (8, 8, 1), jax.random.key(0))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_its_logits_are_float32_in_training_and_at_rest() -> None:
     variables = variables_of(HalfNet())
     assert apply_eval(HalfNet(), variables, IMAGES).dtype == jnp.float32

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from conftest import events
 from ml_collections import ConfigDict
 
@@ -55,6 +56,8 @@ def test_dead_logits_are_pointed_out_at_the_end_of_the_first_epoch(tiny_config, 
     assert lost[-1]["message"].startswith("Never predicted: 1, 2, 3, 4, 5, 6, 7, 8, 9, which ")
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_that_learns_is_told_nothing(tiny_config, tmp_path):
     tiny_config.optimizer.learning_rate, tiny_config.num_steps = 0.05, 170
     tiny_config.eval_every_steps = 170

@@ -167,6 +167,8 @@ def test_two_stops_and_a_kill_leave_each_step_once(told_config, tmp_path) -> Non
     assert f"{event_file} is damaged or cut short after byte" in told["message"]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("moment", ["images", "row"])
 def test_a_kill_at_an_evaluation_that_a_stop_put_off(
     told_config, tmp_path, monkeypatch, moment: str

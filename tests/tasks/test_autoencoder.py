@@ -181,7 +181,7 @@ def test_noise_is_a_function_of_seed_and_number() -> None:
 def test_data_of_another_form_are_drawn_in_it(tmp_path: Path) -> None:
     spec = spec_of((5, 4, 3))
     made = create_task(recipe("vae"), spec)
-    form = try_task(made, spec, "autoencoder")
+    form = try_task(made, spec, "autoencoder").form
     assert form.variables["params"]["fc4"]["kernel"].shape == (400, 60)
     batch = batch_like(2, spec.image_shape)
     assert jax.eval_shape(made.predict, form.variables, batch.images)["reconstructions"].shape == (

@@ -111,7 +111,7 @@ def test_a_resized_convolution_is_one_after_resizing(shape: tuple[int, int]) -> 
         )
 
     def of_sin(fn: Callable) -> Callable:
-        return jax.value_and_grad(lambda *args: jnp.sin(fn(*args)).sum(), (0, 1))
+        return jax.jit(jax.value_and_grad(lambda *args: jnp.sin(fn(*args)).sum(), (0, 1)))
 
     np.testing.assert_allclose(layer.apply(params, x), plain(params, x), atol=1e-6)
     pairs = (jax.tree.leaves(of_sin(fn)(params, x)) for fn in (layer.apply, plain))
@@ -243,7 +243,7 @@ def test_two_draws_of_noise_differ_and_labels_do_not_matter(variables: Any, batc
 
 def test_no_convolution_of_a_step_is_slow_in_a_loop(batch: Batch) -> None:
     task = made()
-    form = try_task(task, DIGITS, "gan")
+    form = try_task(task, DIGITS, "gan").form
     key = jax.eval_shape(lambda: jax.random.key(0))
     step = jax.ShapeDtypeStruct((), jnp.int32)
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)

@@ -70,6 +70,8 @@ def test_their_parameters() -> None:
     assert sizes == {"generator": 533_889, "discriminator": 55_297}
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_estimates_depend_on_those_beside_them_and_drawings_do_not(batch: Batch) -> None:
     task = made(features=4, judge_features=4)
     variables = task.init(rng_key(0, "params", 0))
@@ -83,6 +85,8 @@ def test_estimates_depend_on_those_beside_them_and_drawings_do_not(batch: Batch)
         assert np.allclose(asked(inputs), alone, atol=1e-6) == alike
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_step_by_hand(batch: Batch) -> None:
     """One optimizer of the discriminator, on both losses; images' label is 0.9."""
     task, key = made(features=2, judge_features=4), rng_key(0, "dropout", 0)
@@ -152,7 +156,7 @@ def test_a_step_by_hand(batch: Batch) -> None:
 
 def test_no_convolution_of_a_step_is_slow_in_a_loop(batch: Batch) -> None:
     task = made()
-    form = try_task(task, DIGITS, "gan")
+    form = try_task(task, DIGITS, "gan").form
     key = jax.eval_shape(lambda: jax.random.key(0))
     step = jax.ShapeDtypeStruct((), jnp.int32)
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)

@@ -3,6 +3,8 @@
 import jax
 import pytest
 from conftest import events
+from flax import linen as nn
+from tiny import TinyNet
 
 from mnist_flax.errors import UserError
 from mnist_flax.training import train
@@ -60,6 +62,8 @@ def test_what_an_older_run_did_not_keep_is_not_compared():
     }
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_another_precision_is_named_on_resume(tiny_config, tmp_path):
     tiny_config.num_steps = 1
     train(tiny_config, tmp_path)
@@ -89,6 +93,8 @@ def test_other_random_numbers_are_refused(tiny_config, tmp_path, name, other, th
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_that_did_not_keep_them_goes_on(tiny_config, tmp_path, monkeypatch):
     tiny_config.num_steps = 1
     old = {
@@ -104,3 +110,24 @@ def test_a_run_that_did_not_keep_them_goes_on(tiny_config, tmp_path, monkeypatch
     train(tiny_config, tmp_path)
     (told,) = events(tmp_path, "resumed")
     assert "bits" not in told["message"]
+
+
+class CountedNet(TinyNet):
+    """TinyNet, which notes each time it is traced in training."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        if train:
+            traced.append(images.shape)
+        return super().__call__(images, train=train)
+
+
+traced: list[tuple[int, ...]] = []
+
+
+def test_a_step_is_traced_once(tiny_config, tmp_path):
+    tiny_config.model.name = f"{__name__}:CountedNet"
+    tiny_config.num_steps, tiny_config.batch_size = 20, 5  # an epoch has 21
+    traced.clear()
+    train(tiny_config, tmp_path)
+    assert traced == [(5, 8, 8, 1)]

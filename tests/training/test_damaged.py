@@ -81,6 +81,8 @@ def test_several_damaged_ones_are_passed_over(config, tmp_path, undisturbed):
     assert "step 20" in events(tmp_path / "run", "resumed")[-1]["message"]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_damaged_best_save_is_passed_over_too(config, tmp_path, undisturbed):
     interrupted(config, tmp_path / "run")
     (best,) = (tmp_path / "run" / "checkpoints" / "best").iterdir()

@@ -83,6 +83,8 @@ def test_a_run_whose_rates_would_change_is_refused(tiny_config, tmp_path: Path) 
         train(tiny_config, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("schedule", "longer"), [("halving", True), ("falling", False)], ids=["allowed", "refused"]
 )

@@ -111,6 +111,8 @@ def test_a_run_that_was_killed_before_its_first_save_starts_again(
     assert [row["step"] for row in events(workdir, "saved")] == [30]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_first_save_is_told_once(tiny_config, tmp_path):
     stop = (tmp_path / "checkpoints/latest/4").exists
     train(tiny_config, tmp_path, should_stop=stop)

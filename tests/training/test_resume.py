@@ -87,6 +87,8 @@ def test_augmentation_and_the_extended_set_go_on_where_they_stood(tiny_config, t
     assert [event["step"] for event in events(cut, "epoch")] == [10, 20]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_stop_in_the_middle_of_an_evaluation_loses_nothing(tiny_config, tmp_path) -> None:
     train(tiny_config, tmp_path / "straight")
     cut, asked = tmp_path / "cut", []
@@ -211,6 +213,8 @@ class Killed(BaseException):
     """Ends a run as kill -9 would."""
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_row_stands_once_though_another_interval_makes_it_due_at_the_save(
     tiny_config, tmp_path, monkeypatch
 ) -> None:

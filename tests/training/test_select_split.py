@@ -73,6 +73,8 @@ def test_other_data_need_not_have_these_images(
     assert dataset.select is None
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_its_report_draws_them(selected: Path) -> None:
     restored = restore(selected, "best", {})
     page = write_report(selected, restored, load_data(restored, print)).read_text()

@@ -20,6 +20,8 @@ def shaped(config: ConfigDict, kernels: Any) -> ConfigDict:
     return config
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_with_nested_tuples_goes_on(
     tiny_config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,6 +236,8 @@ def test_a_judge_may_come_later_and_must_stay(judge: Path, tmp_path: Path) -> No
     assert "Frechet distance over the steps of the run" in str(page.images)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_recipe_may_leave_the_judge_out(tmp_path: Path) -> None:
     config = small(num_steps=1)
     with config.unlocked():
@@ -288,6 +290,8 @@ def test_what_can_be_no_judge(run: Path, judge: Path, data: Dataset, tmp_path: P
     assert "knows images [28, 28, 1] of the classes 0, 1, 2" in refused(judge, Dataset(**fields))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_another_judge_may_be_asked_of_a_finished_run(
     run: Path, judge: Path, launch: Launch
 ) -> None:

@@ -99,6 +99,8 @@ def test_an_evaluation_on_other_data_counts_them(
     assert TOLD in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_that_is_compared_with_is_no_exception(trained: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(trained, tmp_path / "run")
     keep_known(workdir, images(1))  # as if this one were taught other images
