@@ -37,7 +37,8 @@ from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.state import PyTree, TrainState
 from mnist_flax.core.task import Variables
 from mnist_flax.data.augment import normalize
-from mnist_flax.data.sources import Feed, Source, batch_like
+from mnist_flax.data.batch import batch_like
+from mnist_flax.data.sources import Feed, Source
 from mnist_flax.errors import UserError
 from mnist_flax.keys import rng_key
 from mnist_flax.training.compilation import compile_programs, init_state

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.sums import Sums
-from mnist_flax.data.sources import Batch
+from mnist_flax.data.batch import Batch
 from mnist_flax.models import create_model
 from mnist_flax.tasks import Metric, Spec, Task, gradient_update
 from mnist_flax.tasks.networks import apply_eval, apply_train, init_variables

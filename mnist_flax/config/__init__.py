@@ -7,7 +7,22 @@ registry.py    a name, or 'package.module:attribute', -> the object
 validation.py  every fault of a config at once
 """
 
-from mnist_flax.config.changes import diff, flatten, is_harmless, may_be_added, overridden
+from mnist_flax.config.changes import (
+    WHAT_IS_EVALUATED,
+    diff,
+    flatten,
+    is_harmless,
+    may_be_added,
+    overridden,
+)
 from mnist_flax.config.fields import default_config
 
-__all__ = ["default_config", "diff", "flatten", "is_harmless", "may_be_added", "overridden"]
+__all__ = [
+    "WHAT_IS_EVALUATED",
+    "default_config",
+    "diff",
+    "flatten",
+    "is_harmless",
+    "may_be_added",
+    "overridden",
+]

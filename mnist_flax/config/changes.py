@@ -33,11 +33,16 @@ _HARMLESS = (
 )
 
 
+# Among them: what evaluations say and when, which matters to a run that may end or slow down by it.
+WHAT_IS_EVALUATED = ("eval_every_steps", "task.judge", "data.eval_split", "data.select_split")
+
+
 def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
     """Returns a config with the command line's values, and what that left out, a line each.
 
     num_steps and num_epochs replace each other. A new name for the task, the model, the optimizer
-    or the schedule leaves out what the recipe says about the old one, except the learning rate.
+    or the schedule leaves out what the recipe says about the old one, except the learning rate and
+    the rates by path.
 
     Args:
       config: of a recipe; is not changed.
@@ -55,7 +60,8 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[Config
     for section in ("task", "model", "optimizer", "schedule"):
         if overrides.get(f"{section}.name", config[section].name) == config[section].name:
             continue
-        for field in sorted(set(config[section]) - {"name", "learning_rate"}):
+        ours = {"name", "learning_rate"} | ({"rates"} if section == "optimizer" else set())
+        for field in sorted(set(config[section]) - ours):
             if f"{section}.{field}" not in overrides:
                 notes.append(
                     f"config.{section}.{field}={config[section][field]} is left out: it belongs "

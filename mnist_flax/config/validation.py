@@ -122,6 +122,9 @@ def _faults(config: ConfigDict) -> list[str]:
             ("eval_every_steps", 0),
             ("checkpoint_every_steps", 0),
             ("keep_checkpoints", 1),
+            ("accumulate_steps", 1),
+            ("early_stopping_patience", 0),
+            ("plateau_patience", 0),
         )
         if config[field] is not None and config[field] < least
     ]
@@ -151,7 +154,38 @@ def _faults(config: ConfigDict) -> list[str]:
     clip = config.clip_by_global_norm
     if clip is not None and not 0 < clip < 3e38:
         faults.append(f"config.clip_by_global_norm={clip}: must be positive and finite.")
-    damaged = config.on_damaged_checkpoint
-    if damaged is not None and damaged not in ("stop", "previous"):
-        faults.append(f"config.on_damaged_checkpoint={damaged!r}: must be 'stop' or 'previous'.")
+    return faults + _faults_of_steps(config)
+
+
+_ONE_OF = {
+    "on_damaged_checkpoint": ("stop", "previous"),
+    "on_bad_step": ("stop", "skip"),
+    "compute_dtype": ("float32", "bfloat16"),
+}
+
+
+def _faults_of_steps(config: ConfigDict) -> list[str]:
+    faults = [
+        f"config.{field}={config[field]!r}: must be {' or '.join(map(repr, known))}."
+        for field, known in _ONE_OF.items()
+        if config[field] is not None and config[field] not in known
+    ]
+    size, parts = config.batch_size, config.accumulate_steps
+    if size and parts and size >= 1 <= parts and size % parts:
+        near = [n for n in range(1, size + 1) if size % n == 0]
+        near = sorted(near, key=lambda n: abs(n - parts))[:2]
+        faults.append(
+            f"config.accumulate_steps={parts}: does not divide config.batch_size={size}; "
+            f"{' or '.join(map(str, sorted(near)))} does."
+        )
+    factor = config.plateau_factor
+    if factor is not None and not 0 < factor < 1:
+        faults.append(f"config.plateau_factor={factor}: above 0 and below 1.")
+    weights = config.class_weights
+    if weights is not None and not all(_is_weight(weight) for weight in weights):
+        faults.append(f"config.class_weights={weights}: must be numbers, none below 0.")
     return faults
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 3e38

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import OptState, Task, Variables
-from mnist_flax.data.sources import Batch
+from mnist_flax.data.batch import Batch
 
 AVERAGE = "average"
 
@@ -18,7 +18,8 @@ def with_average(task: Task, decay: float) -> Task:
     The average of step n is a mean over the steps 1 to n, each of which counts `decay` times as
     much as the one after it (Polyak and Juditsky, "Acceleration of stochastic approximation by
     averaging", 1992, with weights that fall). It stands beside what is learnt, as
-    variables['average'], and no other bit depends on it.
+    variables['average'], and no other bit depends on it. An evaluation has the sums of what is
+    learnt besides, as 'learnt_loss' and the like.
 
     Args:
       task: any.
@@ -40,13 +41,22 @@ def with_average(task: Task, decay: float) -> Task:
 
         return {**after, AVERAGE: jax.tree.map(moved, variables[AVERAGE], after)}, opt_state, sums
 
+    def evaluate(variables: Variables, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
+        sums, outputs = task.evaluate(variables[AVERAGE], batch)
+        others = task.evaluate(learnt(variables), batch)[0]
+        beside = {f"learnt_{name}": value for name, value in others.items() if name != "count"}
+        return {**sums, **beside}, outputs
+
+    # On the console and the pages, of what is learnt only the metric that chooses.
+    chosen = {task.best} - {"", *task.measured}
     sample = task.sample
     in_training = task.in_training
     return task._replace(
         init=init,
         init_opt=lambda variables: task.init_opt(learnt(variables)),
         update=update,
-        evaluate=lambda variables, batch: task.evaluate(variables[AVERAGE], batch),
+        evaluate=evaluate,
+        metrics={**task.metrics, **{f"learnt_{name}": task.metrics[name] for name in chosen}},
         predict=lambda variables, images: task.predict(variables[AVERAGE], images),
         sample=sample and (lambda variables, latents: sample(variables[AVERAGE], latents)),
         in_training=in_training

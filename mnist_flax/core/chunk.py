@@ -5,13 +5,14 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Task, Variables
+from mnist_flax.core.trees import finite
 from mnist_flax.core.update import train_step
-from mnist_flax.data.sources import Batch, Feed
+from mnist_flax.data.batch import Batch
+from mnist_flax.data.sources import Feed
 from mnist_flax.keys import rng_key
 
 Draw = Callable[[Feed, jax.Array], Batch]
@@ -81,18 +82,5 @@ def make_eval_batch(task: Task, draw: Draw) -> Callable[..., tuple[Sums, dict[st
 
 
 def all_finite(state: TrainState) -> jax.Array:
-    """Says whether a run may go on from this state: bool [].
-
-    No variable, no open sum and no array of the optimizer's is NaN or infinite. A single number of
-    the optimizer's may be infinite: 'the best value so far' is so before there is one.
-    """
-    held = jax.tree.leaves((state.variables, state.window, state.epoch))
-    its_own = jax.tree.leaves(state.opt_state)
-    arrays, numbers = [x for x in its_own if x.ndim], [x for x in its_own if not x.ndim]
-    sound = [jnp.isfinite(leaf).all() for leaf in [*held, *arrays] if _may_fail(leaf)]
-    sound += [~jnp.isnan(leaf) for leaf in numbers if _may_fail(leaf)]
-    return jnp.stack(sound).all() if sound else jnp.array(True)
-
-
-def _may_fail(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)  # not counts, masks and keys
+    """Says whether a run may go on from this state: bool []; see trees.finite."""
+    return finite((state.variables, state.window, state.epoch), state.opt_state)

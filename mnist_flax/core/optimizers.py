@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
 from mnist_flax.core.rates import used_rate
+from mnist_flax.core.rates_by_path import check_rates, with_rates
 from mnist_flax.core.task import Rate
 from mnist_flax.core.trees import first_change
 from mnist_flax.errors import UsageError, together, where_it_failed
@@ -91,7 +92,7 @@ def create_optimizer(
     Args:
       config: the optimizer section: `name`, `learning_rate` (which the schedule already holds),
         and further arguments of that function, e.g. `momentum`. A mask is a name of MASKS or
-        'package.module:function', params -> pytree of bools.
+        'package.module:function', params -> pytree of bools. `rates`: see rates_by_path.py.
       schedule: step -> learning rate.
       clip_by_global_norm: the largest norm that the gradient of all parameters together keeps.
 
@@ -110,11 +111,14 @@ def create_optimizer(
         if not callable(mask):
             raise UsageError(f"config.optimizer.{name}={config[name]!r}: {mask!r} is no function.")
     _check_arguments(config)
+    rates = check_rates(config.get("rates", ()))
     optimizer = _call(function, config, "config.optimizer", {}, **masks, learning_rate=schedule)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
     if clip_by_global_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)
+    if rates:
+        optimizer = with_rates(optimizer, rates)
     return _checked(optimizer, config.name)
 
 
@@ -170,6 +174,8 @@ def _checked(optimizer: optax.GradientTransformation, name: str) -> optax.Gradie
 def _told(name: str) -> Iterator[None]:
     try:
         yield
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(
             f"config.optimizer.name={name!r} fails on the model's parameters: "
@@ -210,7 +216,8 @@ def _call(
     defaults: dict[str, Any],
     **fixed: Any,
 ) -> Any:
-    arguments = defaults | {k: v for k, v in config.items() if k != "name"} | fixed
+    ours = ("name", "rates") if section == "config.optimizer" else ("name",)
+    arguments = defaults | {k: v for k, v in config.items() if k not in ours} | fixed
     known = _parameters(function, f"{section}.name")
     if unknown := sorted(arguments.keys() - set(known)):
         raise UsageError(

@@ -10,7 +10,7 @@ from mnist_flax import cpu
 from mnist_flax.core.sums import Sums, empty
 from mnist_flax.core.task import Spec, Task, Variables
 from mnist_flax.core.trees import first_change
-from mnist_flax.data.sources import batch_like
+from mnist_flax.data.batch import batch_like
 from mnist_flax.errors import UsageError, UserError, where_it_failed
 from mnist_flax.keys import rng_key
 
@@ -82,8 +82,8 @@ class Tried(NamedTuple):
 def traced_once(task: Task) -> Task:
     """Returns the same task, whose update and evaluation are traced once for a form of batch.
 
-    Three programs make the same update, and `try_task` looks at it before them: it is written out in
-    each of them, as if each had traced it.
+    Three programs make the same update, and `try_task` looks at it before them: it is written out
+    in each of them, as if each had traced it.
     """
     # Functions of their own: JAX keeps the traces of those that it knows, beyond a run.
     update, evaluate = task.update, task.evaluate

@@ -11,25 +11,13 @@ from typing import Any, NamedTuple
 import jax
 from flax import linen as nn
 
-from mnist_flax.core.sums import Sums
-from mnist_flax.data.sources import Batch
+from mnist_flax.core.sums import Metric, Sums
+from mnist_flax.data.batch import Batch
 
 Variables = dict[str, Any]  # {'params': …, 'batch_stats': …}: any nesting of arrays
 OptState = Any  # one optimizer's, or a dict of several
 # (variables, opt_state, step) -> number, after the update of this step, counted from 0.
 Rate = Callable[[Variables, OptState, int], float | None]
-
-
-class Metric(NamedTuple):
-    """How a mean over examples is shown.
-
-    Attributes:
-      format: as Python's format() takes it: '.4f'.
-      larger_is_better: whether more of it is better, as of an accuracy.
-    """
-
-    format: str = ".4f"
-    larger_is_better: bool = False
 
 
 class Spec(NamedTuple):
@@ -44,6 +32,20 @@ class Spec(NamedTuple):
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     num_steps: int
+
+
+class Consequence(NamedTuple):
+    """What an evaluation means for the steps after it.
+
+    Attributes:
+      opt_state: that they go on with.
+      told: {event: a line}, what is said of it.
+      ends: whether there are none, however many are left.
+    """
+
+    opt_state: OptState
+    told: Mapping[str, str] = {}
+    ends: bool = False
 
 
 class Task(NamedTuple):
@@ -80,6 +82,8 @@ class Task(NamedTuple):
       sample: (variables, latents float32 [B, latent_size], standard normal) -> pictures float32
         [B, H, W, C] in [0, 1]: what is drawn out of noise. None where nothing is.
       latent_size: of what `sample` draws from.
+      after_evaluation: (opt_state, means of an evaluation) -> Consequence. Pure, on the host, asked
+        more than once.
       answering: (variables) -> those of them that `model` answers with: all, unless a wrapper keeps
         an average of them beside them.
     """
@@ -103,4 +107,7 @@ class Task(NamedTuple):
     modes: tuple[str, ...] = ("eval", "predict", "report", "export")
     sample: Callable[[Variables, jax.Array], jax.Array] | None = None
     latent_size: int = 0
+    after_evaluation: Callable[[OptState, Mapping[str, float]], Consequence] = (
+        lambda opt_state, means: Consequence(opt_state)
+    )
     answering: Callable[[Variables], Variables] = lambda variables: variables

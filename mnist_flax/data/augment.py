@@ -1,9 +1,12 @@
 """Pure functions on batches of images, inside the jitted step.
 
 An augmentation takes a key and images uint8 [B, H, W, C] and returns images of the same shape and
-type; its further parameters come from the config. Random ones draw anew for every image.
+type; its further parameters come from the config. Random ones draw anew for every image. One whose
+second parameter is called `batch` sees and changes labels, too (mix.py): it takes and returns a
+Batch, with soft_labels float32 [B, K].
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +16,20 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
+from mnist_flax.data.batch import Batch, batch_like
 from mnist_flax.errors import UsageError, where_it_failed
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
+BatchAugment = Callable[[jax.Array, Batch], Batch]
 
 AUGMENTATIONS = {
-    name: f"mnist_flax.data.augment:{name}"
-    for name in ("random_rotation", "random_scaling", "random_shift")
+    name: f"mnist_flax.data.{module}:{name}"
+    for module, names in (
+        ("augment", ("random_rotation", "random_scaling", "random_shift")),
+        ("distort", ("elastic_distortion", "random_erasing")),
+        ("mix", ("cutmix", "mixup")),
+    )
+    for name in names
 }
 # As it is; down, up, right and left by a pixel; flipped left to right.
 EXTENDED_PARTS = 6
@@ -116,12 +126,23 @@ def _warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
       matrices: float32 [B, 2, 2], on (row, column).
 
     Returns:
-      uint8 [B, H, W, C], interpolated between four pixels, zero outside.
+      uint8 [B, H, W, C].
     """
     height, width = images.shape[1:3]
     centre = jnp.array([height - 1, width - 1], jnp.float32) / 2
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
     places = jnp.einsum("bij,hwj->bihw", matrices, grid - centre) + centre[:, None, None]
+    return look_up_at(images, places)
+
+
+def look_up_at(images: jax.Array, places: jax.Array) -> jax.Array:
+    """Makes each pixel of what the image has at a place: uint8 [B, H, W, C].
+
+    Args:
+      images: uint8 [B, H, W, C].
+      places: float32 [B, 2, H, W], row and column; between four pixels it is interpolated, and
+        zero outside.
+    """
 
     def look_up(channel: jax.Array, place: jax.Array) -> jax.Array:
         return jax.scipy.ndimage.map_coordinates(channel, list(place), order=1)
@@ -132,11 +153,23 @@ def _warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
 
 
 def create_augment(config: ConfigDict) -> Augment:
-    """Builds augment(key, images) -> images from config.augment: its functions one after another.
+    """Builds augment(key, images) -> images from config.augment, as create_batch_augment does."""
+    augment = create_batch_augment(config, 1)
+
+    def of_images(key: jax.Array, images: jax.Array) -> jax.Array:
+        nothing = jnp.zeros(len(images), jnp.int32)
+        return augment(key, Batch(images, labels=nothing, index=nothing)).images
+
+    return of_images
+
+
+def create_batch_augment(config: ConfigDict, num_classes: int) -> BatchAugment:
+    """Builds augment(key, batch) -> batch from config.augment: its functions one after another.
 
     Args:
       config: `order`, names of AUGMENTATIONS or 'package.module:function'; and under the name of
         each function its parameters.
+      num_classes: of the labels.
 
     Raises:
       UsageError: an unknown name, or parameters that the function does not take or still lacks.
@@ -144,12 +177,22 @@ def create_augment(config: ConfigDict) -> Augment:
     _check_sections(config)
     functions = [_bound(name, config) for name in config.order]
 
-    def augment(key: jax.Array, images: jax.Array) -> jax.Array:
+    def augment(key: jax.Array, batch: Batch) -> Batch:
+        if any(_sees_labels(function) for function in functions):
+            batch = batch.replace(soft_labels=jax.nn.one_hot(batch.labels, num_classes))
         for place, function in enumerate(functions):
-            images = function(jax.random.fold_in(key, place), images)
-        return images
+            own = jax.random.fold_in(key, place)
+            if _sees_labels(function):
+                batch = function(own, batch)
+            else:
+                batch = batch.replace(images=function(own, batch.images))
+        return batch
 
     return augment
+
+
+def _sees_labels(function: Callable[..., Any]) -> bool:
+    return list(inspect.signature(function).parameters)[1:2] == ["batch"]
 
 
 def _check_sections(config: ConfigDict) -> None:
@@ -172,7 +215,7 @@ def _check_sections(config: ConfigDict) -> None:
             )
 
 
-def _bound(name: Any, config: ConfigDict) -> Augment:
+def _bound(name: Any, config: ConfigDict) -> Callable[..., Any]:
     field = "config.augment.order"
     if not isinstance(name, str):
         raise UsageError(f"{field}: {name!r} is no name. {_known()}")
@@ -192,10 +235,7 @@ def _bound(name: Any, config: ConfigDict) -> Augment:
             f"config.augment.{section}: {name!r} is called with (key, images) and {given}: {error}."
         ) from error
 
-    def bound(key: jax.Array, images: jax.Array) -> jax.Array:
-        return function(key, images, **parameters)
-
-    return bound
+    return functools.partial(function, **parameters)
 
 
 def _known() -> str:
@@ -209,10 +249,13 @@ def check_augment(config: ConfigDict, image_shape: tuple[int, ...]) -> None:
       UsageError: one fails, with the line where it does, or it changes the images' shape or type.
     """
     create_augment(config)  # raises for what needs no images
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
+    batch = batch_like(2, image_shape)
+    images, soft = batch.images, jax.ShapeDtypeStruct((2, 10), jnp.float32)
     for name in config.order:
+        function = _bound(name, config)
+        given = batch.replace(soft_labels=soft) if _sees_labels(function) else images
         try:
-            result = jax.eval_shape(_bound(name, config), jax.random.key(0), images)
+            result = jax.eval_shape(function, jax.random.key(0), given)
         except UsageError:
             raise
         except Exception as error:
@@ -220,6 +263,9 @@ def check_augment(config: ConfigDict, image_shape: tuple[int, ...]) -> None:
                 f"config.augment.order: {name!r} fails on images {list(images.shape)}: "
                 f"{where_it_failed(error, __file__)}"
             ) from error
+        if _sees_labels(function):
+            _require_soft_labels(name, result, soft)
+            result = result.images
         shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", None)
         if shape != images.shape or dtype != images.dtype:
             got = "no array" if shape is None else f"{dtype} {list(shape)}"
@@ -227,3 +273,12 @@ def check_augment(config: ConfigDict, image_shape: tuple[int, ...]) -> None:
                 f"config.augment.order: {name!r} makes {got} of uint8 {list(images.shape)}; it "
                 "must keep shape and type."
             )
+
+
+def _require_soft_labels(name: str, result: Any, soft: jax.ShapeDtypeStruct) -> None:
+    got = result.soft_labels if isinstance(result, Batch) else None
+    if got is None or (got.shape, got.dtype) != (soft.shape, soft.dtype):
+        raise UsageError(
+            f"config.augment.order: {name!r} takes a batch and must return one, with images and "
+            "soft_labels of the same shape and type."
+        )

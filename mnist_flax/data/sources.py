@@ -9,43 +9,17 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from mnist_flax.data.augment import EXTENDED_PARTS, create_augment, extend
+from mnist_flax.data.augment import EXTENDED_PARTS, create_batch_augment, extend
+from mnist_flax.data.batch import Batch
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.keys import rng_key
 
 Feed = Any  # a pytree of arrays, of one form for a whole run
-
-
-class Batch(flax.struct.PyTreeNode):
-    """One batch.
-
-    Attributes:
-      images: uint8 [B, H, W, C].
-      labels: int32 [B].
-      index: int32 [B], the place of each example in its split; of the extended set p·N + i.
-      mask: bool [B], False where an image only fills up the last batch; None: all count.
-    """
-
-    images: jax.Array
-    labels: jax.Array
-    index: jax.Array
-    mask: jax.Array | None = None
-
-
-def batch_like(size: int, image_shape: tuple[int, ...]) -> Batch:
-    """Returns the form of a batch, as jax.ShapeDtypeStructs."""
-    return jax.eval_shape(
-        lambda: Batch(
-            images=jnp.zeros((size, *image_shape), jnp.uint8),
-            labels=jnp.zeros(size, jnp.int32),
-            index=jnp.zeros(size, jnp.int32),
-        )
-    )
 
 
 class Source(NamedTuple):
@@ -76,13 +50,13 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
     """Returns the training split, all of it on the device, drawn in a new order each epoch.
 
     Args:
-      config: seed, batch_size, data.shuffle, data.extended and augment are read.
+      config: seed, batch_size, data.shuffle, data.balance, data.extended and augment are read.
       dataset: its train split has at least one batch.
     """
     total, batch_size = num_examples(config, dataset), config.batch_size
     extended = config.data.extended
     steps_per_epoch = total // batch_size
-    augment = create_augment(config.augment)
+    augment = create_batch_augment(config.augment, len(dataset.class_names))
 
     @functools.cache
     def on_device() -> tuple[jax.Array, jax.Array]:
@@ -90,7 +64,10 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
 
     @jax.jit
     def epoch_order(epoch: jax.Array) -> jax.Array:
-        return order_of(rng_key(config.seed, "shuffle", epoch), total, config.data.shuffle)
+        order = order_of(rng_key(config.seed, "shuffle", epoch), total, config.data.shuffle)
+        if not config.data.balance:
+            return order
+        return balanced(order, np.tile(dataset.train.labels, total // len(dataset.train.labels)))
 
     @functools.lru_cache(1)
     def order_on_device(epoch: int) -> jax.Array:
@@ -105,7 +82,7 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
         place = step % steps_per_epoch
         batch = take_batch(images, labels, order, place, batch_size, extended=extended)
         key = rng_key(config.seed, "augment", step)
-        return batch.replace(images=augment(key, batch.images))
+        return augment(key, batch)
 
     return Source(steps_per_epoch, steps_per_epoch, feed, draw)
 
@@ -134,6 +111,26 @@ def order_of(key: jax.Array, num_examples: int, shuffle: bool) -> jax.Array:
     if not shuffle:
         return jnp.arange(num_examples, dtype=jnp.int32)
     return jax.random.permutation(key, num_examples).astype(jnp.int32)
+
+
+def balanced(order: jax.Array, labels: np.ndarray) -> jax.Array:
+    """Returns an order of as many examples in which the classes take turns: int32 [N].
+
+    Of each class the examples come in the order given, and again from the first where they are too
+    few; of a frequent class the last ones are left out. A class without any has no turn.
+
+    Args:
+      order: int32 [N], a permutation.
+      labels: int [N], of the examples; known before it is traced.
+    """
+    counts = np.bincount(labels)
+    present = np.flatnonzero(counts)
+    # Each class's examples, one class after another, in the order given.
+    grouped = order[jnp.argsort(jnp.asarray(labels)[order], stable=True)]
+    starts = jnp.asarray((np.cumsum(counts) - counts)[present])
+    place = jnp.arange(len(labels))
+    turn, which = place // len(present), place % len(present)
+    return grouped[starts[which] + turn % jnp.asarray(counts[present])[which]]
 
 
 def take_batch(

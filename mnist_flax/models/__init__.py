@@ -30,7 +30,10 @@ MODELS = {
 
 
 def create_model(
-    config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int] | None = None
+    config: ConfigDict,
+    num_classes: int,
+    image_shape: tuple[int, int, int] | None = None,
+    compute_dtype: str = "float32",
 ) -> nn.Module:
     """Builds the module that config.model names; its other fields are the module's own.
 
@@ -38,6 +41,7 @@ def create_model(
       config: the model section: `name`, and fields of that module.
       num_classes: passed on if the module has a field of this name.
       image_shape: (H, W, C), likewise, where a task gives it: of what the module draws.
+      compute_dtype: 'bfloat16' is passed on as `dtype`; with 'float32' a module keeps its own.
 
     Raises:
       UsageError: an unknown name, something that is no linen module, or fields that it lacks.
@@ -54,7 +58,14 @@ def create_model(
             f"{registry.nearest(unknown[0], known)} It has: {', '.join(sorted(known)) or 'none'}."
         )
     _check_types(fields, defaults)
-    for name, value in (("num_classes", num_classes), ("image_shape", image_shape)):
+    dtype = None if compute_dtype == "float32" else jnp.dtype(compute_dtype)
+    if dtype is not None and "dtype" not in known:
+        raise UsageError(
+            f"config.compute_dtype={compute_dtype!r}: {config.name!r} has no field dtype. Give "
+            "it one and pass that to its layers, or leave config.compute_dtype out."
+        )
+    given = {"num_classes": num_classes, "image_shape": image_shape, "dtype": dtype}
+    for name, value in given.items():
         if name in known and value is not None:
             fields.setdefault(name, value)
     try:

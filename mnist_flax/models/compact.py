@@ -1,5 +1,8 @@
 """A small network with batch-norm, for the shortest way to a good accuracy."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -24,6 +27,7 @@ class Compact(nn.Module):
         five views: the image, and the same shifted by a pixel down, up, right and left. After
         Krizhevsky et al., "ImageNet classification with deep convolutional neural networks" (2012),
         section 4.1.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     num_classes: int = 10
@@ -31,6 +35,7 @@ class Compact(nn.Module):
     strided_stem: bool = False
     dropout_rate: float = 0.0
     shifted_views: bool = False
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that no network can have."""
@@ -48,17 +53,18 @@ class Compact(nn.Module):
         """Maps images float32 [B, H, W, C] in [0, 1] to logits float32 [B, num_classes]."""
         shifted = self.shifted_views and not train
         x = _views(images) if shifted else images
+        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
+        norm = functools.partial(nn.BatchNorm, momentum=0.9, dtype=self.dtype)
         for number, features in enumerate(self.features, start=1):
             name = f"conv{number}"
             if number == 1 and self.strided_stem:
-                x = nn.Conv(features, (5, 5), strides=(2, 2), use_bias=False, name=name)(x)
+                x = conv(features, (5, 5), strides=(2, 2), name=name)(x)
             else:
-                x = nn.Conv(features, (3, 3), use_bias=False, name=name)(x)
+                x = conv(features, (3, 3), name=name)(x)
                 x = nn.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
-            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm{number}")
-            x = nn.relu(norm(x))
+            x = nn.relu(norm(use_running_average=not train, name=f"norm{number}")(x))
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(flatten(x))
-        logits = nn.Dense(self.num_classes, name="logits")(x)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")(x)
         return logits.reshape(5, -1, self.num_classes).mean(axis=0) if shifted else logits
 
 

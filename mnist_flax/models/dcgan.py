@@ -34,22 +34,30 @@ class BatchNorm(nn.Module):
       running: whether running statistics are kept, and used at rest. The tutorial never updates
         its own: it normalises by the batch at hand, when pictures are drawn, too, so that a picture
         depends on those that are drawn with it.
+      dtype: of what it gives; None for that of x. Means and variances are float32.
     """
 
     running: bool = False
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps float32 [B, H, W, C] to the same."""
         if self.running:
             return nn.BatchNorm(
-                use_running_average=not train, momentum=0.9, epsilon=1e-5, use_scale=False
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=1e-5,
+                use_scale=False,
+                dtype=self.dtype,
             )(x)
         offset = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        given, x = x.dtype, x.astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
         variance = jnp.square(x - mean).mean(axes)
-        return (x - mean) * lax.rsqrt(variance + 1e-5) + offset
+        normed = (x - mean) * lax.rsqrt(variance + 1e-5) + offset
+        return normed.astype(self.dtype or given)
 
 
 class ResizedConv(nn.Module):
@@ -63,12 +71,14 @@ class ResizedConv(nn.Module):
     """
 
     features: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps float32 [B, H, W, C] to [B, H, W, features]."""
         kernel = self.param("kernel", truncated(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", truncated(), (self.features,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         # What the rows k and k + 1 have of the three taps at 2k, 2k + 1 and 2k + 2.
         share = jnp.array([[1, 0.5, 0], [0, 0.5, 1]], x.dtype)
         square = jnp.einsum("ia,jb,abcf->ijcf", share, share, kernel)
@@ -99,35 +109,44 @@ class Generator(nn.Module):
     """
 
     running_statistics: bool = False
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, train: bool = False) -> jax.Array:
         """Maps latents float32 [B, 100] to pictures [B, 28, 28, 1] in [0, 1]."""
 
         def norm(x: jax.Array, name: str) -> jax.Array:
-            return nn.relu(BatchNorm(self.running_statistics, name=name)(x, train))
+            return nn.relu(BatchNorm(self.running_statistics, self.dtype, name=name)(x, train))
 
-        dense = functools.partial(nn.Dense, kernel_init=truncated(), bias_init=truncated())
-        conv = functools.partial(nn.Conv, kernel_init=truncated(), bias_init=truncated())
+        dense = functools.partial(
+            nn.Dense, kernel_init=truncated(), bias_init=truncated(), dtype=self.dtype
+        )
+        conv = functools.partial(
+            nn.Conv, kernel_init=truncated(), bias_init=truncated(), dtype=self.dtype
+        )
         side = 2 * _SIDE
         x = dense(side * side, name="dense")(latents).reshape(-1, side, side, 1)
         x = conv(50, (3, 3), strides=(2, 2), name="conv1")(norm(x, "norm1"))
-        x = ResizedConv(25, name="conv2")(norm(x, "norm2"))
-        return nn.sigmoid(conv(1, (1, 1), name="conv3")(norm(x, "norm3")))
+        x = ResizedConv(25, self.dtype, name="conv2")(norm(x, "norm2"))
+        return nn.sigmoid(conv(1, (1, 1), name="conv3")(norm(x, "norm3")).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
     """28×28×1 → 14×14×32 → 7×7×64 → 1024 → 1: 3,265,409 parameters."""
 
+    dtype: Any = None
+
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps images float32 [B, 28, 28, 1] in [0, 1] to logits [B]: how real each looks."""
+        conv = functools.partial(nn.Conv, kernel_init=truncated(), dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=truncated(), dtype=self.dtype)
         x = images
         for features, name in ((32, "conv1"), (64, "conv2")):
-            x = nn.relu(nn.Conv(features, (5, 5), kernel_init=truncated(), name=name)(x))
+            x = nn.relu(conv(features, (5, 5), name=name)(x))
             x = nn.avg_pool(x, (2, 2), strides=(2, 2))
-        x = nn.Dense(1024, kernel_init=truncated(), name="dense1")(x.reshape(len(x), -1))
-        return nn.Dense(1, kernel_init=truncated(), name="dense2")(nn.relu(x))[:, 0]
+        x = dense(1024, name="dense1")(x.reshape(len(x), -1))
+        return dense(1, name="dense2")(nn.relu(x))[:, 0]
 
 
 class DCGAN(nn.Module):
@@ -138,11 +157,13 @@ class DCGAN(nn.Module):
         them; as published they do not (see BatchNorm).
       latent_size: of what is drawn from.
       image_shape: of the images; it draws those of MNIST's form alone.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     running_statistics: bool = False
     latent_size: int = 100
     image_shape: tuple[int, int, int] = (_SIDE, _SIDE, 1)
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for images that it does not draw."""
@@ -151,8 +172,8 @@ class DCGAN(nn.Module):
 
     def setup(self) -> None:
         """Makes the two."""
-        self.generator = Generator(self.running_statistics)
-        self.discriminator = Discriminator()
+        self.generator = Generator(self.running_statistics, self.dtype)
+        self.discriminator = Discriminator(self.dtype)
 
     def generate(self, latents: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps latents float32 [B, latent_size] to pictures [B, 28, 28, 1] in [0, 1]."""

@@ -6,6 +6,7 @@ pools, leaky ReLUs, no dense layer but at the ends.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,26 +26,30 @@ class Generator(nn.Module):
     """
 
     features: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, train: bool = False) -> jax.Array:
         """Maps latents float32 [B, latent_size] to pictures [B, 28, 28, 1] in [0, 1]."""
 
         def norm(x: jax.Array, name: str) -> jax.Array:
-            return nn.relu(
-                nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)(
-                    x
-                )
-            )
+            layer = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+            return nn.relu(layer(use_running_average=not train, name=name)(x))
 
         grow = functools.partial(
-            nn.ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=_NORMAL
+            nn.ConvTranspose,
+            kernel_size=(4, 4),
+            strides=(2, 2),
+            kernel_init=_NORMAL,
+            dtype=self.dtype,
         )
         wide = 2 * self.features
-        dense = nn.Dense(7 * 7 * wide, use_bias=False, kernel_init=_NORMAL, name="dense")
+        dense = nn.Dense(
+            7 * 7 * wide, use_bias=False, kernel_init=_NORMAL, dtype=self.dtype, name="dense"
+        )
         x = norm(dense(latents).reshape(-1, 7, 7, wide), "norm1")
         x = norm(grow(self.features, use_bias=False, name="grow1")(x), "norm2")
-        return nn.sigmoid(grow(1, name="grow2")(x))
+        return nn.sigmoid(grow(1, name="grow2")(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -58,15 +63,19 @@ class Discriminator(nn.Module):
     """
 
     features: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps images float32 [B, 28, 28, 1] in [0, 1] to logits [B]: how real each looks."""
-        shrink = functools.partial(nn.Conv, kernel_size=(5, 5), strides=(2, 2), kernel_init=_NORMAL)
+        shrink = functools.partial(
+            nn.Conv, kernel_size=(5, 5), strides=(2, 2), kernel_init=_NORMAL, dtype=self.dtype
+        )
         x = nn.leaky_relu(shrink(self.features, name="conv1")(2 * images - 1), 0.2)
         x = shrink(2 * self.features, name="conv2")(x)
-        x = nn.leaky_relu(BatchNorm(name="norm")(x, train=False), 0.2)
-        return nn.Dense(1, kernel_init=_NORMAL, name="dense")(x.reshape(len(x), -1))[:, 0]
+        x = nn.leaky_relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=False), 0.2)
+        dense = nn.Dense(1, kernel_init=_NORMAL, dtype=self.dtype, name="dense")
+        return dense(x.reshape(len(x), -1))[:, 0]
 
 
 class DCGANSmall(nn.Module):
@@ -77,12 +86,14 @@ class DCGANSmall(nn.Module):
       judge_features: of the discriminator, see there.
       latent_size: of what is drawn from.
       image_shape: of the images; it draws those of MNIST's form alone.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     features: int = 64
     judge_features: int = 32
     latent_size: int = 64
     image_shape: tuple[int, int, int] = (28, 28, 1)
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for images that it does not draw, and for widths it cannot have."""
@@ -97,8 +108,8 @@ class DCGANSmall(nn.Module):
 
     def setup(self) -> None:
         """Makes the two."""
-        self.generator = Generator(self.features)
-        self.discriminator = Discriminator(self.judge_features)
+        self.generator = Generator(self.features, self.dtype)
+        self.discriminator = Discriminator(self.judge_features, self.dtype)
 
     def generate(self, latents: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps latents float32 [B, latent_size] to pictures [B, 28, 28, 1] in [0, 1]."""

@@ -1,6 +1,7 @@
 """The small network of "Convolutional Neural Net in Tensorflow", plain and with batch-norm."""
 
 import functools
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -27,6 +28,7 @@ class LeNet(nn.Module):
         only if the layers below happen to change in its favour.
       kernel_init: a name of blocks.INITIALIZERS.
       init_stddev: standard deviation of 'normal'.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     num_classes: int = 10
@@ -36,6 +38,7 @@ class LeNet(nn.Module):
     relu_logits: bool = True
     kernel_init: str = "glorot_uniform"
     init_stddev: float = 0.01
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that no network can have."""
@@ -47,9 +50,9 @@ class LeNet(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps images float32 [B, H, W, C] in [0, 1] to logits float32 [B, num_classes]."""
         init = initializer(self.kernel_init, self.init_stddev, "config.model.kernel_init")
-        conv = functools.partial(nn.Conv, kernel_size=(3, 3), kernel_init=init)
+        conv = functools.partial(nn.Conv, kernel_size=(3, 3), kernel_init=init, dtype=self.dtype)
         pool = functools.partial(conv_pool, window=3, padding="VALID", activation=None)
-        dense = functools.partial(nn.Dense, kernel_init=init)
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
 
         x = self._normed(pool(conv(12, name="conv1"), images), train, "norm1")
         if self.first_dropout:
@@ -64,4 +67,5 @@ class LeNet(nn.Module):
     def _normed(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         if not self.batch_norm:
             return x
-        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, name=name)(x)
+        norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-3, dtype=self.dtype)
+        return norm(use_running_average=not train, name=name)(x)

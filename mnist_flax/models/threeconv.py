@@ -1,6 +1,7 @@
 """The network of "Convolutional Neural Networks (CNN)": three convolutions and no bias at all."""
 
 import functools
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -21,6 +22,7 @@ class ThreeConv(nn.Module):
       use_bias: whether the layers have biases; the tutorial's have none.
       kernel_init: a name of blocks.INITIALIZERS.
       init_stddev: standard deviation of 'normal'.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     num_classes: int = 10
@@ -29,6 +31,7 @@ class ThreeConv(nn.Module):
     use_bias: bool = False
     kernel_init: str = "normal"
     init_stddev: float = 0.01
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that no network can have."""
@@ -42,9 +45,11 @@ class ThreeConv(nn.Module):
         """Maps images float32 [B, H, W, C] in [0, 1] to logits float32 [B, num_classes]."""
         init = initializer(self.kernel_init, self.init_stddev, "config.model.kernel_init")
         conv = functools.partial(
-            nn.Conv, kernel_size=(3, 3), kernel_init=init, use_bias=self.use_bias
+            nn.Conv, kernel_size=(3, 3), kernel_init=init, use_bias=self.use_bias, dtype=self.dtype
         )
-        dense = functools.partial(nn.Dense, kernel_init=init, use_bias=self.use_bias)
+        dense = functools.partial(
+            nn.Dense, kernel_init=init, use_bias=self.use_bias, dtype=self.dtype
+        )
         x = images
         for number, features in enumerate((32, 64, 128), start=1):
             x = conv_pool(conv(features, name=f"conv{number}"), x)

@@ -1,6 +1,7 @@
 """The network of TensorFlow's "A Guide to TF Layers" and of the posts that followed it."""
 
 import functools
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -21,6 +22,7 @@ class Tutorial(nn.Module):
         2.17 where Glorot gives 2.29 and the tutorial prints 2.13.
       bias_init: likewise, for the biases.
       init_stddev: standard deviation of 'normal', for both.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     num_classes: int = 10
@@ -28,6 +30,7 @@ class Tutorial(nn.Module):
     kernel_init: str = "lecun_uniform"
     bias_init: str = "zeros"
     init_stddev: float = 0.01
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that no network can have."""
@@ -41,9 +44,11 @@ class Tutorial(nn.Module):
         """Maps images float32 [B, H, W, C] in [0, 1] to logits float32 [B, num_classes]."""
         kernel = initializer(self.kernel_init, self.init_stddev, "config.model.kernel_init")
         bias = initializer(self.bias_init, self.init_stddev, "config.model.bias_init")
-        conv = functools.partial(nn.Conv, kernel_size=(5, 5), kernel_init=kernel, bias_init=bias)
+        conv = functools.partial(
+            nn.Conv, kernel_size=(5, 5), kernel_init=kernel, bias_init=bias, dtype=self.dtype
+        )
         pool = functools.partial(conv_pool, padding="VALID")
-        dense = functools.partial(nn.Dense, kernel_init=kernel, bias_init=bias)
+        dense = functools.partial(nn.Dense, kernel_init=kernel, bias_init=bias, dtype=self.dtype)
         x = pool(conv(32, name="conv1"), images)
         x = pool(conv(64, name="conv2"), x)
         x = nn.relu(dense(1024, name="dense1")(flatten(x)))

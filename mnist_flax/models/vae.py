@@ -1,5 +1,6 @@
 """The variational autoencoder of PyTorch's examples (pytorch/examples, vae/main.py)."""
 
+import functools
 import math
 from typing import Any
 
@@ -19,25 +20,29 @@ class VAE(nn.Module):
       image_shape: (H, W, C), that the decoder draws.
       hidden: width of the one hidden layer of each half.
       latent_size: width of what lies between the halves.
+      dtype: that the layers compute in; None for that of their parameters, float32.
     """
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
     hidden: int = 400
     latent_size: int = 20
+    dtype: Any = None
 
     def setup(self) -> None:
         """Makes the five layers, under the names that they have there."""
         pixels = math.prod(self.image_shape)
-        self.fc1 = _dense(pixels, self.hidden)
-        self.fc21 = _dense(self.hidden, self.latent_size)
-        self.fc22 = _dense(self.hidden, self.latent_size)
-        self.fc3 = _dense(self.latent_size, self.hidden)
-        self.fc4 = _dense(self.hidden, pixels)
+        dense = functools.partial(_dense, self.dtype)
+        self.fc1 = dense(pixels, self.hidden)
+        self.fc21 = dense(self.hidden, self.latent_size)
+        self.fc22 = dense(self.hidden, self.latent_size)
+        self.fc3 = dense(self.latent_size, self.hidden)
+        self.fc4 = dense(self.hidden, pixels)
 
     def encode(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Maps images float32 [B, H, W, C] in [0, 1] to means and log variances [B, latent]."""
         x = nn.relu(self.fc1(images.reshape(len(images), -1)))
-        return self.fc21(x), self.fc22(x)
+        # What is sampled and summed is float32, whatever the layers compute in.
+        return self.fc21(x).astype(jnp.float32), self.fc22(x).astype(jnp.float32)
 
     def decode(self, latents: jax.Array) -> jax.Array:
         """Maps latents float32 [B, latent] to the logit of each pixel, [B, H, W, C]."""
@@ -59,11 +64,11 @@ class VAE(nn.Module):
         return self.decode(latents), means, log_variances
 
 
-def _dense(inputs: int, outputs: int) -> nn.Dense:
+def _dense(computed_in: Any, inputs: int, outputs: int) -> nn.Dense:
     """A layer that starts as torch.nn.Linear does."""
     bound = inputs**-0.5
 
     def uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return nn.Dense(outputs, kernel_init=uniform, bias_init=uniform)
+    return nn.Dense(outputs, dtype=computed_in, kernel_init=uniform, bias_init=uniform)

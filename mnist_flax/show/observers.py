@@ -164,7 +164,9 @@ def flat_loss(event: str, step: int, row: Mapping[str, Any], context: Context) -
     """Says so if the loss has not fallen at the end of the first epoch."""
     if event == "epoch" and row["epoch"] == 1:
         num_classes = len(context.spec.class_names)
-        if flat := diagnosis.flat_loss(row["loss"], row["last_batch_loss"], num_classes):
+        # A last batch whose step was skipped has no loss.
+        last = row.get("last_batch_loss", row["loss"])
+        if flat := diagnosis.flat_loss(row["loss"], last, num_classes):
             context.say("flat_loss", flat)
 
 

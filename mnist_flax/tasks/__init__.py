@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config, flatten, registry
 from mnist_flax.core.average import with_average
+from mnist_flax.core.bad_steps import with_skipped_steps
+from mnist_flax.core.patience import with_patience
 from mnist_flax.core.task import Metric, Spec, Task
-from mnist_flax.core.update import gradient_update
+from mnist_flax.core.update import NORMS, gradient_update
 from mnist_flax.errors import UsageError, UserError, where_it_failed
 
 __all__ = ["TASKS", "Metric", "Spec", "Task", "create_task", "gradient_update"]
@@ -25,8 +27,8 @@ TASKS = {
 }
 # Whether these mean anything is the task's affair; the others are the run's or the data's.
 _OF_THE_TASK = (
-    *("model", "optimizer", "schedule", "clip_by_global_norm", "label_smoothing"),
-    "log_probabilities",
+    *("model", "compute_dtype", "optimizer", "schedule", "clip_by_global_norm", "accumulate_steps"),
+    *("label_smoothing", "class_weights", "log_norms", "log_probabilities"),
 )
 
 
@@ -66,7 +68,22 @@ def create_task(config: ConfigDict, spec: Spec) -> Task:
     ]
     if ignored:
         raise UsageError("\n".join(ignored))
-    return with_average(task, config.ema_decay) if config.ema_decay else task
+    return _wrapped(task, config)
+
+
+def _wrapped(task: Task, config: ConfigDict) -> Task:
+    """Returns the task with what any task can be asked for, the outermost last."""
+    if config.log_norms:
+        task = task._replace(metrics={**task.metrics, **NORMS})
+    if config.early_stopping_patience or config.plateau_patience:
+        task = with_patience(
+            task, config.early_stopping_patience, config.plateau_patience, config.plateau_factor
+        )
+    if config.ema_decay:
+        task = with_average(task, config.ema_decay)
+    if config.on_bad_step == "skip":
+        task = with_skipped_steps(task)
+    return task
 
 
 def _check_fields(name: str, builder: Any, fields: Mapping[str, Any]) -> None:

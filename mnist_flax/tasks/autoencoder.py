@@ -10,11 +10,11 @@ from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Metric, Spec, Task, Variables
 from mnist_flax.data.augment import normalize
-from mnist_flax.data.sources import Batch
+from mnist_flax.data.batch import Batch
 from mnist_flax.errors import UsageError, together
 from mnist_flax.keys import rng_key
 from mnist_flax.models import create_model
-from mnist_flax.tasks.networks import apply_eval, apply_train, one_network
+from mnist_flax.tasks.networks import apply_eval, apply_train, one_network, single_precision
 
 # In nats an image: the smaller, the better each of them.
 METRICS = {name: Metric(".2f") for name in ("negative_elbo", "reconstruction", "kl")}
@@ -24,7 +24,8 @@ def autoencoder(config: ConfigDict, spec: Spec) -> Task:
     """Builds the task of a variational autoencoder from what a config names.
 
     Args:
-      config: model, optimizer, schedule, clip_by_global_norm and seed are read. The model has
+      config: model, compute_dtype, optimizer, schedule, clip_by_global_norm, accumulate_steps,
+        log_norms and seed are read. The model has
         encode, decode and latent_size, as models/vae.py has them.
       spec: of the data.
 
@@ -60,10 +61,10 @@ def autoencoder(config: ConfigDict, spec: Spec) -> Task:
         return {"latents": means, "reconstructions": nn.sigmoid(logits)}
 
     def sample(variables: Variables, latents: jax.Array) -> jax.Array:
-        return nn.sigmoid(model.apply(variables, latents, method="decode"))
+        return nn.sigmoid(single_precision(model.apply(variables, latents, method="decode")))
 
     return Task(
-        **one_network(model, optimizer, spec, loss_fn),
+        **one_network(model, optimizer, spec, loss_fn, config.accumulate_steps, config.log_norms),
         evaluate=evaluate,
         predict=predict,
         metrics=METRICS,
@@ -107,7 +108,9 @@ def sums_of(
 
 
 def _with_halves(config: ConfigDict, spec: Spec) -> nn.Module:
-    model = create_model(config.model, len(spec.class_names), spec.image_shape)
+    model = create_model(
+        config.model, len(spec.class_names), spec.image_shape, config.compute_dtype
+    )
     if lacking := [n for n in ("encode", "decode", "latent_size") if not hasattr(model, n)]:
         raise UsageError(
             f"config.model.name={config.model.name!r}: has no {' and no '.join(lacking)}, which "

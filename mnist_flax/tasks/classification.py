@@ -1,6 +1,7 @@
 """Which class is an image of? Softmax cross-entropy, and the share that is right."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from ml_collections import ConfigDict
 from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Metric, Spec, Task, Variables
-from mnist_flax.data.sources import Batch
-from mnist_flax.errors import together
+from mnist_flax.data.batch import Batch
+from mnist_flax.errors import UsageError, together
 from mnist_flax.models import create_model
 from mnist_flax.tasks.networks import apply_eval, apply_train, one_network, require_width
 
@@ -25,19 +26,28 @@ def classification(config: ConfigDict, spec: Spec) -> Task:
     """Builds the task of the tutorials from what a config names.
 
     Args:
-      config: model, optimizer, schedule, clip_by_global_norm, label_smoothing and log_probabilities
-        are read.
+      config: model, compute_dtype, optimizer, schedule, clip_by_global_norm, label_smoothing,
+        class_weights, accumulate_steps, log_norms and log_probabilities are read.
       spec: of the data.
 
     Raises:
       UsageError: the model, the optimizer or the schedule; every fault at once.
     """
     num_classes = len(spec.class_names)
-    model, (optimizer, rates) = together(
-        lambda: create_model(config.model, num_classes),
+    model, (optimizer, rates), weights = together(
+        lambda: create_model(config.model, num_classes, compute_dtype=config.compute_dtype),
         lambda: optimizer_of(config, spec.num_steps),
+        lambda: _one_a_class(config.class_weights, spec),
     )
-    task = classifier(model, optimizer, spec, config.label_smoothing)
+    task = classifier(
+        model,
+        optimizer,
+        spec,
+        config.label_smoothing,
+        weights,
+        accumulate_steps=config.accumulate_steps,
+        log_norms=config.log_norms,
+    )
     observers = (*task.observers, *(("probabilities",) if config.log_probabilities else ()))
     return task._replace(rates=rates, observers=observers)
 
@@ -47,15 +57,18 @@ def classifier(
     optimizer: optax.GradientTransformation,
     spec: Spec,
     label_smoothing: float = 0.0,
+    class_weights: Sequence[float] = (),
+    **steps: Any,
 ) -> Task:
     """Puts a linen module and an optimizer together to the task of telling spec.class_names apart.
 
-    The module takes float32 [B, H, W, C] in [0, 1] and gives logits [B, K] (see models/).
+    The module takes float32 [B, H, W, C] in [0, 1] and gives logits [B, K] (see models/). `steps`
+    are the accumulate_steps and log_norms of core/update.py.
     """
     num_classes = len(spec.class_names)
-    loss = functools.partial(loss_fn, model, num_classes, label_smoothing)
+    loss = functools.partial(loss_fn, model, num_classes, label_smoothing, tuple(class_weights))
     return Task(
-        **one_network(model, optimizer, spec, loss),
+        **one_network(model, optimizer, spec, loss, **steps),
         evaluate=functools.partial(eval_step, model, num_classes),
         predict=functools.partial(predict_step, model),
         metrics=METRICS,
@@ -65,6 +78,16 @@ def classifier(
         exported=("probabilities",),
         modes=("eval", "predict", "report", "serve", "export"),
     )
+
+
+def _one_a_class(weights: Sequence[float], spec: Spec) -> Sequence[float]:
+    if weights and len(weights) != len(spec.class_names):
+        raise UsageError(
+            f"config.class_weights={tuple(weights)}: {len(weights)} for {len(spec.class_names)} "
+            f"classes; give one for each of {', '.join(spec.class_names[:12])}"
+            f"{', …' if len(spec.class_names) > 12 else ''}."
+        )
+    return weights
 
 
 def sums_of(logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> Sums:
@@ -89,6 +112,7 @@ def loss_fn(
     model: nn.Module,
     num_classes: int,
     label_smoothing: float,
+    class_weights: tuple[float, ...],
     variables: Variables,
     batch: Batch,
     key: jax.Array,
@@ -96,16 +120,23 @@ def loss_fn(
     """Mean softmax cross-entropy of a batch; beside it the new batch statistics and the sums.
 
     With label smoothing a, the labels that the loss is computed from are 1 - a + a / K at their own
-    class and a / K at the others (arXiv 1512.00567). The sums are those of the labels as they are.
+    class and a / K at the others (arXiv 1512.00567). What a label adds to the loss is multiplied by
+    its class's weight. Where images are mixed, batch.soft_labels are learnt. The sums are those of
+    the labels as they are.
     """
     logits, changed = apply_train(model, variables, batch.images, key)
     require_width(model, logits, batch.images, num_classes, "")
     sums = sums_of(logits, batch.labels)
+    if not (label_smoothing or class_weights or batch.soft_labels is not None):
+        return sums["loss"] / sums["count"], (changed, sums)
+    targets = batch.soft_labels
+    if targets is None:
+        targets = jax.nn.one_hot(batch.labels, num_classes)
     if label_smoothing:
-        one_hot = jax.nn.one_hot(batch.labels, logits.shape[-1])
-        smooth = optax.smooth_labels(one_hot, label_smoothing)
-        return optax.softmax_cross_entropy(logits, smooth).mean(), (changed, sums)
-    return sums["loss"] / sums["count"], (changed, sums)
+        targets = optax.smooth_labels(targets, label_smoothing)
+    if class_weights:
+        targets *= jnp.array(class_weights, targets.dtype)
+    return optax.softmax_cross_entropy(logits, targets).mean(), (changed, sums)
 
 
 def eval_step(

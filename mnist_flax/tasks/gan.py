@@ -14,11 +14,11 @@ from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Metric, OptState, Rate, Spec, Task, Variables
 from mnist_flax.data.augment import normalize
-from mnist_flax.data.sources import Batch
+from mnist_flax.data.batch import Batch
 from mnist_flax.errors import UsageError, together
 from mnist_flax.keys import rng_key
 from mnist_flax.models import create_model
-from mnist_flax.tasks.networks import init_variables
+from mnist_flax.tasks.networks import init_variables, single_precision
 
 # What a judge says of drawings (use/judge.py), where the config names one.
 _JUDGED = {
@@ -55,8 +55,8 @@ def gan(
     al., arXiv 1406.2661, with the loss that does not saturate). Labels are not used.
 
     Args:
-      config: model, optimizer, schedule, clip_by_global_norm and seed are read. The optimizer and
-        its rate are the generator's.
+      config: model, compute_dtype, optimizer, schedule, clip_by_global_norm and seed are read. The
+        optimizer, which has no rates by path, and its rate are the generator's.
       spec: of the data.
       discriminator_learning_rate: of the two optimizers of that name, otherwise the same.
       first_steps: that train the discriminator alone.
@@ -73,7 +73,7 @@ def gan(
     _check(joint, real_label, judge)
     model, (optimizer, rates), (other, other_rates) = together(
         lambda: _with_both(config, spec),
-        lambda: optimizer_of(config, spec.num_steps),
+        lambda: optimizer_of(_of_one_rate(config), spec.num_steps),
         lambda: optimizer_of(_at_rate(config, discriminator_learning_rate), spec.num_steps),
     )
 
@@ -119,6 +119,15 @@ def _check(joint: Any, real_label: Any, judge: Any) -> None:
     ):
         if not fits:
             raise UsageError(f"config.task.{field}={value!r}: must be {want}.")
+
+
+def _of_one_rate(config: ConfigDict) -> ConfigDict:
+    if "rates" in config.optimizer:
+        raise UsageError(
+            "config.optimizer.rates: the task 'gan' does not use it; its two networks have a "
+            "learning rate each. Leave it out."
+        )
+    return config
 
 
 def _update(
@@ -213,7 +222,8 @@ def _evaluate(
 
 
 def _estimate(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
-    return nn.sigmoid(cast(jax.Array, model.apply(variables, images, method="discriminate")))
+    logits = model.apply(variables, images, method="discriminate")
+    return nn.sigmoid(cast(jax.Array, single_precision(logits)))
 
 
 def _sample(model: nn.Module, variables: Variables, latents: jax.Array) -> jax.Array:
@@ -236,7 +246,7 @@ def _apply(
         return outputs, updates.get("batch_stats", {})
 
     outputs, changed = cpu.for_backend(forward)(params, inputs)
-    return outputs, changed
+    return single_precision(outputs), changed
 
 
 def _cross_entropy(logits: jax.Array, label: float) -> jax.Array:
@@ -268,7 +278,9 @@ def _rate_of(rate: Rate, part: str, optimizer: str) -> Rate:
 
 
 def _with_both(config: ConfigDict, spec: Spec) -> nn.Module:
-    model = create_model(config.model, len(spec.class_names), spec.image_shape)
+    model = create_model(
+        config.model, len(spec.class_names), spec.image_shape, config.compute_dtype
+    )
     if lacking := [name for name in _NEEDED if not hasattr(model, name)]:
         raise UsageError(
             f"config.model.name={config.model.name!r}: has no {' and no '.join(lacking)}, which "

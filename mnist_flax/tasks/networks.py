@@ -22,7 +22,12 @@ from mnist_flax.errors import UsageError, UserError, where_it_failed
 
 
 def one_network(
-    model: nn.Module, optimizer: optax.GradientTransformation, spec: Spec, loss: Loss
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    spec: Spec,
+    loss: Loss,
+    accumulate_steps: int = 1,
+    log_norms: bool = False,
 ) -> dict[str, Any]:
     """Returns what tasks of one network and one optimizer have in common, by Task's names.
 
@@ -31,11 +36,12 @@ def one_network(
       optimizer: of its parameters.
       spec: of the data.
       loss: as gradient_update() takes it.
+      accumulate_steps, log_norms: likewise.
     """
     return {
         "init": functools.partial(init_variables, model, spec.image_shape),
         "init_opt": lambda variables: optimizer.init(variables["params"]),
-        "update": gradient_update(loss, optimizer),
+        "update": gradient_update(loss, optimizer, accumulate_steps, log_norms),
         "model": model,
     }
 
@@ -104,7 +110,7 @@ def apply_train(
             f"config.model.name={_name(model)!r}: a step makes {change}; batch statistics must "
             "keep their form."
         )
-    return _single_precision(outputs), changed
+    return single_precision(outputs), changed
 
 
 def apply_eval(model: nn.Module, variables: Variables, images: jax.Array, *more: jax.Array) -> Any:
@@ -124,7 +130,7 @@ def apply_eval(model: nn.Module, variables: Variables, images: jax.Array, *more:
     """
     with _told(model, images.shape):
         outputs = model.apply(variables, normalize(images), *more)
-    return _single_precision(outputs)
+    return single_precision(outputs)
 
 
 def require_width(model: nn.Module, outputs: Any, images: jax.Array, width: int, mode: str) -> None:
@@ -146,8 +152,8 @@ def require_width(model: nn.Module, outputs: Any, images: jax.Array, width: int,
         )
 
 
-def _single_precision(outputs: Any) -> Any:
-    """The same outputs, a pytree, in float32 where they are of another floating point.
+def single_precision(outputs: Any) -> Any:
+    """Returns the same outputs, a pytree, in float32 where they are of another floating point.
 
     A module may compute in bfloat16; a softmax of its logits there has 8 bits, its sum 0.997.
     """

@@ -66,7 +66,9 @@ def check(config: ConfigDict) -> None:
 
 def pretended_task(config: ConfigDict) -> Task:
     """Builds the task before there are data: digits and a million steps stand for what they say."""
-    spec = Spec((28, 28, 1), tuple("0123456789"), config.num_steps or 10**6)
+    # As many classes as have weights: whether the data have as many is seen with them.
+    names = tuple(map(str, range(len(config.class_weights or "0123456789"))))
+    spec = Spec((28, 28, 1), names, config.num_steps or 10**6)
     return create_task(config, spec)
 
 

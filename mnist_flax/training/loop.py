@@ -14,14 +14,14 @@ from mnist_flax.core.chunk import LastBatch
 from mnist_flax.core.evaluation import evaluate
 from mnist_flax.core.rates import known_rates
 from mnist_flax.core.state import TrainState
-from mnist_flax.core.sums import empty, means
+from mnist_flax.core.sums import Sums, empty, means
 from mnist_flax.errors import UsageError, UserError, where_it_failed
 from mnist_flax.show.console import Console
 from mnist_flax.show.observers import Context
 from mnist_flax.show.writer import Writer
 from mnist_flax.training.compilation import Programs
 from mnist_flax.training.gather import Plan
-from mnist_flax.training.standing import Standing, improves
+from mnist_flax.training.standing import Standing, consequence, improves
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.metadata import metadata_of
 
@@ -52,14 +52,18 @@ def run_loop(run: Run, at: Standing, state: TrainState) -> TrainState:
             state = _write_epoch(run, at, state)
         if times.eval_due(at.step) and at.evaluation is None:
             _evaluate(run, at, state)
-        ending = at.step >= times.total_steps or run.should_stop()
+        after = consequence(run.plan.task, at, state)
+        over = at.step >= times.total_steps or after.ends
+        if over and at.window_open:  # its evaluation ended it before its row was due
+            state = _write_row(run, at, state)
+        ending = over or run.should_stop()
         due = at.step != at.saved_step and (ending or times.save_due(at.step))
         if at.improved or due:
             _save(run, at, state, due)
         if ending:
             break
-        state = _run_chunk(run, at, state)
-    done = at.evaluation is not None and at.step >= times.total_steps
+        state = _run_chunk(run, at, state.replace(opt_state=after.opt_state))
+    done = at.evaluation is not None and over
     event = "finished" if done else "stopped"
     _observe(run, at, state, "ended", {})
     run.writer.event(at.step, event, f"{event.capitalize()} at step {at.step:,}, which is saved.")
@@ -91,6 +95,7 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the window: writes its means and returns the state with an empty one."""
     task = run.plan.task
+    _require_steps(run, at, state, state.window, at.row_step)
     rates = _rates(run, at, state)
     # No time was spent if all steps of the window were an earlier process's.
     rate = (at.step - at.row_step) / at.row_seconds if at.row_seconds else 0.0
@@ -109,6 +114,7 @@ def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the epoch: writes its means and its sum, and how its last batch does after it."""
     sums, names = state.epoch, run.plan.task.metrics
+    _require_steps(run, at, state, sums, at.step - run.plan.times.steps_per_epoch)
     last = means(_last_batch(run, at, state).sums, names)
     row: dict[str, Any] = {"epoch": at.step // run.plan.times.steps_per_epoch, **means(sums, names)}
     if "loss" in sums:  # of the batches' means, as the tutorials have it; all batches are full
@@ -145,6 +151,9 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     at.evaluation = result.means
     if improves(plan.task, at.evaluation, at.best):
         at.improved, at.best = True, at.evaluation[plan.task.best]
+    if at.step < plan.times.total_steps:
+        for event, message in consequence(plan.task, at, state).told.items():
+            run.writer.event(at.step, event, message)
 
 
 def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
@@ -215,6 +224,12 @@ def _rates(run: Run, at: Standing, state: TrainState) -> dict[str, float]:
         run.writer.event(at.step, "no_rate", message, rates=unknown)
         at.no_rate_told = True
     return known
+
+
+def _require_steps(run: Run, at: Standing, state: TrainState, sums: Sums, since: int) -> None:
+    """Ends the run where every step that its sums are over was a bad one, and skipped."""
+    if not int(sums["count"]):
+        raise _diverged(run, at, state, since + 1)
 
 
 def _diverged(run: Run, at: Standing, state: TrainState, first: int | None = None) -> UserError:

@@ -16,7 +16,7 @@ from mnist_flax.show.writer import Writer
 from mnist_flax.training import finetune, lost_saves, resume
 from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan
-from mnist_flax.training.standing import Standing, stands
+from mnist_flax.training.standing import Standing, consequence, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.known_images import CHOSEN_ON_FILE, count_known, keep_chosen, keep_known
 from mnist_flax.workdir.lock import locked
@@ -74,7 +74,8 @@ def opened(
             state, taken = finetune.init_from(state, *init_from)
         at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
         writer = Writer(workdir, console, plan.dataset.name)
-        if at.evaluation is not None and not at.improved and at.step >= plan.times.total_steps:
+        over = at.step >= plan.times.total_steps or consequence(task, at, state).ends
+        if at.evaluation is not None and not at.improved and over:
             console.say("\n".join([*plan.dataset.notes, _finished(plan, workdir, at.step)]))
             yield Opened(state, at, checkpoints, writer, finished=True)
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config import diff, is_harmless
+from mnist_flax.config import WHAT_IS_EVALUATED, diff, is_harmless
 from mnist_flax.core.optimizers import length_matters
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.sums import empty
@@ -121,6 +121,7 @@ def _newest_metadata(
     _refuse_other_draws(workdir, metadata["environment"])
     other_data = theirs["fingerprint"] != ours["fingerprint"]
     matters = length_matters(config.schedule)
+    evaluations_matter = config.early_stopping_patience or config.plateau_patience
     if other_data and dataset.name == sample.NAME != config.data.name:
         raise UserError(
             f"--workdir={workdir}: its run is on {theirs['name']}, {theirs['source']}, which is "
@@ -131,6 +132,7 @@ def _newest_metadata(
         name: pair
         for name, pair in changed.items()
         if not is_harmless(name, length_matters=matters)
+        or (evaluations_matter and name in WHAT_IS_EVALUATED)
         or (other_data and name.startswith("data."))
     }
     if other_data:

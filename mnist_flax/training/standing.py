@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_flax.core.state import TrainState
-from mnist_flax.core.task import Task
+from mnist_flax.core.task import Consequence, Task
 from mnist_flax.errors import UserError
 from mnist_flax.workdir.rows import METRICS_FILE, is_evaluation, read_rows
 
@@ -75,6 +75,13 @@ def stands(
             row.get("event") == "no_rate" and row["step"] <= step for row in read_rows(workdir)
         ),
     )
+
+
+def consequence(task: Task, at: Standing, state: TrainState) -> Consequence:
+    """Returns what the evaluation of this step means for the next; nothing if there was none."""
+    if at.evaluation is None:
+        return Consequence(state.opt_state)
+    return task.after_evaluation(state.opt_state, at.evaluation)
 
 
 def improves(task: Task, evaluation: Mapping[str, float], best: float | None) -> bool:

@@ -19,8 +19,18 @@ _FIELDS: dict[str, Any] = {
     "tensorboard": False,
 }
 # As it was before there were these fields; those of config.data apart.
-_LATER = {"ema_decay": 0.0}
-_LATER_DATA = {"resize": None, "select_split": "", "transpose": None}
+_LATER = {
+    "accumulate_steps": 1,
+    "class_weights": [],
+    "compute_dtype": "float32",
+    "early_stopping_patience": 0,
+    "ema_decay": 0.0,
+    "log_norms": False,
+    "on_bad_step": "stop",
+    "plateau_factor": 0.5,
+    "plateau_patience": 0,
+}
+_LATER_DATA = {"balance": False, "resize": None, "select_split": "", "transpose": None}
 _SUMS = {"loss": "loss_sum", "accuracy": "correct", "count": "count"}  # today's name: theirs
 SUMS = {
     "loss": jax.ShapeDtypeStruct((), "float32"),

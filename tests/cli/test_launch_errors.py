@@ -38,7 +38,7 @@ FLAG_FAULTS = {
     ),
     "a whole section": (
         ["--config.data=3"],
-        ["--config.data: no such field. It is a section; set data.data_dir or another."],
+        ["--config.data: no such field. It is a section; set data.balance or another."],
     ),
     "wrong type": (
         ["--config.batch_size=many"],

@@ -15,7 +15,7 @@ from tiny import TinyNet
 import mnist_flax
 from mnist_flax.core.average import AVERAGE, learnt, with_average
 from mnist_flax.core.task import Task
-from mnist_flax.data.sources import Batch
+from mnist_flax.data.batch import Batch
 from mnist_flax.keys import rng_key
 from mnist_flax.training import train
 
@@ -36,7 +36,7 @@ class Counter:
             init=lambda key: {"params": {"x": jnp.float32(0)}},
             init_opt=lambda variables: {"seen": tuple(variables)},
             update=update,
-            evaluate=told,
+            evaluate=lambda *given: ({"x": told(*given), "count": jnp.int32(1)}, {}),
             predict=told,
             metrics={},
             sample=told,
@@ -55,8 +55,11 @@ def test_it_is_a_mean_whose_weights_fall(decay: float) -> None:
         wanted = (weights * np.arange(1, step + 2)).sum() / weights.sum()
         assert float(variables[AVERAGE]["params"]["x"]) == pytest.approx(wanted, rel=1e-6)
     assert float(learnt(variables)["params"]["x"]) == 4
+    sums, _ = task.evaluate(variables, None)
+    assert sums.keys() == {"x", "learnt_x", "count"}
+    assert float(sums["learnt_x"]) == 4
     for told in (
-        task.evaluate(variables, None),
+        sums["x"],
         task.predict(variables, None),
         task.sample(variables, None),
         task.answering(variables)["params"]["x"],
@@ -120,6 +123,8 @@ def test_a_run_is_judged_by_it_and_trains_as_without(runs: dict[str, Path]) -> N
 
     assert of(plain, "train") == of(averaged, "train")
     assert of(plain, "eval")[-1] != of(averaged, "eval")[-1]
+    beside = [row["learnt_loss"] for row in averaged if row["split"] == "eval"]
+    assert beside == of(plain, "eval")  # what is learnt is evaluated, too
     restored = mnist_flax.restore(runs["averaged"], "latest", {})
     average = restored.state.variables[AVERAGE]
     jax.tree.map(np.testing.assert_array_equal, restored.variables, average)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mnist_flax.core.sums import Sums, empty, means, merge
+from mnist_flax.core.sums import Metric, Sums, empty, means, merge
 
 
 def summed(count: int, loss: float, correct: int) -> Sums:
@@ -16,7 +16,15 @@ def summed(count: int, loss: float, correct: int) -> Sums:
 
 def test_a_mean_is_a_sum_over_its_examples() -> None:
     assert means(summed(8, 6.0, 7)) == {"loss": 0.75, "accuracy": 0.875}
-    assert list(means(summed(8, 6.0, 7), ["accuracy", "other"])) == ["accuracy", "loss"]
+    metrics = {"accuracy": Metric(), "other": Metric()}
+    assert list(means(summed(8, 6.0, 7), metrics)) == ["accuracy", "loss"]
+
+
+def test_a_number_of_steps_is_not_divided_and_there_are_no_means_of_nothing() -> None:
+    metrics = {"skipped": Metric(summed=True)}
+    some = {**summed(8, 6.0, 7), "skipped": jnp.int32(3)}
+    assert means(some, metrics) == {"skipped": 3, "loss": 0.75, "accuracy": 0.875}
+    assert means({**summed(0, 0.0, 0), "skipped": jnp.int32(3)}, metrics) == {"skipped": 3}
 
 
 def test_sums_of_unequal_batches_give_the_mean_of_all_examples() -> None:

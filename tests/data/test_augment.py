@@ -237,7 +237,8 @@ def gives_nothing(key: jax.Array, images: jax.Array) -> None:
         (
             section("random_shfit"),
             "config.augment.order='random_shfit': unknown. Did you mean 'random_shift'? Known: "
-            "random_rotation, random_scaling, random_shift; or 'package.module:attribute'",
+            "cutmix, elastic_distortion, mixup, random_erasing, random_rotation, random_scaling, "
+            "random_shift; or 'package.module:attribute'",
         ),
         (
             section("random_shift,random_rotation"),

@@ -77,11 +77,13 @@ class Bench:
       digits: four IDX files.
       folder: of the runs.
       recipe: whose task is learnt; of 40 steps, with the intervals of tiny.py.
+      changes: what every launch changes of it.
     """
 
     digits: Path
     folder: Path
     recipe: Path = TESTS / "tiny.py"
+    changes: tuple[str, ...] = ("--config.augment.order=('random_shift',)",)
     told: dict[str, str] = field(default_factory=dict)  # fault -> what happened
     # Copied once, in the main thread: pytest changes os.environ while other threads launch.
     known: dict[str, str] = field(
@@ -110,7 +112,7 @@ class Bench:
         """Returns the command of the small run, in this workdir."""
         launch = launch_command()
         start = [sys.executable, str(WRAPPER), during] if during else launch
-        recipe = [f"--config={self.recipe}", "--config.augment.order=('random_shift',)"]
+        recipe = [f"--config={self.recipe}", *self.changes]
         places = [f"--workdir={workdir}", f"--config.data.data_dir={self.digits}"]
         return [*start, *recipe, *places, *more]
 

@@ -67,6 +67,23 @@ def get_config():
     return config
 """,
 }
+# What a step can be asked for, all at once: wrappers, parts, labels that are mixed.
+EVERYTHING = """
+from ml_collections import ConfigDict
+from tiny import get_config as tiny
+
+def get_config():
+    config = tiny()
+    with config.unlocked():
+        config.optimizer.rates = (("conv/.*", 0.5), ("norm/bias", 0.0))
+        config.augment.mixup = ConfigDict({"share": 0.5})
+    config.augment.order = ("elastic_distortion", "random_erasing", "mixup", "cutmix")
+    config.accumulate_steps, config.compute_dtype, config.ema_decay = 2, "bfloat16", 0.9
+    config.class_weights, config.data.balance = (1.0, 2.0) * 5, True
+    config.on_bad_step, config.log_norms = "skip", True
+    config.plateau_patience, config.early_stopping_patience = 1, 8
+    return config
+"""
 
 
 @pytest.fixture(scope="session", params=RECIPES)
@@ -121,6 +138,15 @@ def adversaries(
 
 
 @pytest.fixture(scope="session")
+def asked_for(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    recipe = tmp_path_factory.mktemp("everything") / "everything.py"
+    recipe.write_text(EVERYTHING)
+    bench = Bench(digits, tmp_path_factory.mktemp("asked-for"), recipe, changes=())
+    bench.prepare()
+    return bench
+
+
+@pytest.fixture(scope="session")
 def outcomes(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     asked = [*faults_of("test_a_few_faults", request), *faults_of("test_every_fault", request)]
     with two_at_a_time(bench, asked) as outcomes:
@@ -145,6 +171,18 @@ def two_at_a_time(bench: Bench, faults: list[str]) -> Iterator[Outcomes]:
 @pytest.mark.parametrize("fault", SHORT)
 def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
     _meet(fault, outcomes)
+
+
+@pytest.mark.parametrize("fault", SAMPLE)
+def test_all_that_a_step_can_be_asked_for_at_once(fault: str, asked_for: Bench) -> None:
+    asked_for.perform(FAULTS[fault])
+
+
+@pytest.mark.slow
+def test_all_of_that_killed_at_ten_random_moments(asked_for: Bench) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        told = random_kills(asked_for, 10, pool)
+    assert "bit-identical" in told
 
 
 @pytest.mark.slow  # what of a task's own a stop may get wrong is in test_own_task.py, too

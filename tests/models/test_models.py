@@ -241,7 +241,7 @@ def test_a_users_own_model() -> None:
         (
             section("tutorial", dropout=0.1),
             "config.model.dropout: 'tutorial' has no such field. Did you mean 'dropout_rate'? "
-            "It has: bias_init, dropout_rate, init_stddev, kernel_init, num_classes.",
+            "It has: bias_init, dropout_rate, dtype, init_stddev, kernel_init, num_classes.",
         ),
         (section("tutorial", parent=1), "config.model.parent: 'tutorial' has no such field."),
         (section("fractions:Fraction"), "config.model.name='fractions:Fraction': <class 'fracti"),

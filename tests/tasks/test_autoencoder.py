@@ -25,9 +25,10 @@ from mnist_flax.core.evaluation import evaluate
 from mnist_flax.core.sampling import draw_latents, latents_of, sample
 from mnist_flax.core.state import try_task
 from mnist_flax.core.task import Spec, Task
+from mnist_flax.data.batch import Batch, batch_like
 from mnist_flax.data.dataset import Split
 from mnist_flax.data.sample import read_sample
-from mnist_flax.data.sources import Batch, batch_like, eval_source
+from mnist_flax.data.sources import eval_source
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 from mnist_flax.report.drawn import drawn_pictures

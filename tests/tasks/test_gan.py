@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from mnist_flax import cpu, restore, train
 from mnist_flax.core.state import try_task
 from mnist_flax.core.task import Spec, Task
+from mnist_flax.data.batch import Batch
 from mnist_flax.data.sample import read_sample
-from mnist_flax.data.sources import Batch
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 from mnist_flax.models.dcgan import DCGAN, ResizedConv

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from made import sums, task_of
 from tiny import TinyNet, get_config
 
@@ -15,9 +16,9 @@ from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.sums import merge
 from mnist_flax.core.update import train_step
 from mnist_flax.data.augment import create_augment
+from mnist_flax.data.batch import Batch
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.data.sources import (
-    Batch,
     Feed,
     Source,
     eval_source,
@@ -32,6 +33,7 @@ from mnist_flax.tasks.networks import apply_train
 pytestmark = pytest.mark.compiles
 
 MODEL = TinyNet()
+KEY = jax.random.key(0)
 OPTIMIZER = optax.adam(0.01)
 TASK = task_of(MODEL, OPTIMIZER)
 CONFIG = get_config()
@@ -59,7 +61,7 @@ def batch_of(count: int, mask: jax.Array | None = None) -> Batch:
 
 def loss_of(state: TrainState, key: jax.Array, label_smoothing: float = 0.0) -> tuple:
     """The loss of the first eight images, and the sums beside it."""
-    loss = partial(loss_fn, MODEL, 10, label_smoothing)
+    loss = partial(loss_fn, MODEL, 10, label_smoothing, ())
     value, (_, metrics) = jax.jit(loss)(state.variables, batch_of(8), key)
     return value, metrics
 
@@ -78,7 +80,7 @@ def test_train_step_is_one_update_with_the_gradient_of_the_mean_loss(state) -> N
     new, metrics = jax.jit(partial(train_step, task=task))(state, batch, key)
 
     def mean_loss(params: dict) -> jax.Array:
-        return loss_fn(MODEL, 10, 0.0, {**state.variables, "params": params}, batch, key)[0]
+        return loss_fn(MODEL, 10, 0.0, (), {**state.variables, "params": params}, batch, key)[0]
 
     grads = jax.jit(jax.grad(mean_loss))(state.params)
     expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.params, grads)
@@ -87,6 +89,34 @@ def test_train_step_is_one_update_with_the_gradient_of_the_mean_loss(state) -> N
     jax.tree.map(close, new.params, expected)
     assert int(new.step) == 1
     assert int(metrics["count"]) == int(new.window["count"]) == 8
+
+
+def test_a_loss_by_hand_of_weights_and_of_mixed_labels() -> None:
+    class Given(nn.Module):
+        """Gives the same logits for every image."""
+
+        @nn.compact
+        def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+            self.param("nothing", nn.initializers.zeros, (1,))
+            return jnp.broadcast_to(jnp.log(jnp.array([0.5, 0.25, 0.25])), (len(images), 3))
+
+    variables = {"params": {"nothing": jnp.zeros(1)}, "batch_stats": {}}
+    batch = Batch(jnp.zeros((2, 4, 4, 1), jnp.uint8), jnp.array([0, 2]), jnp.arange(2))
+    one, two = np.log(2), np.log(4)  # what a label of class 0, and one of class 1 or 2, costs
+
+    def loss(smoothing: float, weights: tuple, batch: Batch) -> float:
+        value, (_, told) = loss_fn(Given(), 3, smoothing, weights, variables, batch, KEY)
+        assert float(told["loss"]) == pytest.approx(one + two)  # of the labels as they are
+        return float(value)
+
+    assert loss(0.0, (), batch) == pytest.approx((one + two) / 2)
+    assert loss(0.0, (3.0, 1.0, 0.5), batch) == pytest.approx((3 * one + 0.5 * two) / 2)
+    soft = batch.replace(soft_labels=jnp.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]]))
+    mixed = (0.75 * one + 0.25 * two + two) / 2
+    assert loss(0.0, (), soft) == pytest.approx(mixed)
+    assert loss(0.3, (), soft) == pytest.approx(0.7 * mixed + 0.3 * (one + 2 * two) / 3)
+    weighed = (3 * 0.75 * one + 0.25 * two + 0.5 * two + 0.5 * 0.5 * two) / 2
+    assert loss(0.0, (3.0, 1.0, 0.5), soft) == pytest.approx(weighed)
 
 
 def test_label_smoothing_spreads_the_labels_of_the_loss_alone(state) -> None:

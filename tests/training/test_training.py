@@ -312,7 +312,7 @@ def test_a_run_shortened_to_where_it_stands_gets_its_last_row(tiny_config, tmp_p
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        ("tiny:WideNet", r"gives logits \[2, 12\] .* needed are \[2, 10\]"),
+        ("tiny:WideNet", r"gives logits \[6, 12\] .* needed are \[6, 10\]"),
         ("tiny:BrokenNet", r"tiny.py, line \d+: "),
     ],
 )
