@@ -26,6 +26,7 @@ ONE_DOOR = {
     "PIL": {"data.folder", "data.ink", "data.pictures", "data.scaling"},
     "rich": {"show.console", "models"},
     "filelock": {"workdir.lock"},
+    "safetensors": {"workdir.weights"},
     "jinja2": {"report.page"},
     "matplotlib": {"report.plots"},
     "scipy": {"data.doubts", "data.ink", "report.scores"},

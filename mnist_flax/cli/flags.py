@@ -17,7 +17,7 @@ from mnist_flax.errors import UsageError
 
 # What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
 TAKES = {
-    "train": {"init_from", "checkpoint", "report"},
+    "train": {"init_from", "init_map", "checkpoint", "report"},
     "eval": {"checkpoint"},
     "predict": {"checkpoint", "center", "split", "output"},
     "report": {"checkpoint", "compare"},
@@ -30,19 +30,21 @@ flags.DEFINE_string("config", None, "The recipe: configs/tutorial.py")
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
 flags.DEFINE_enum("mode", "train", list(TAKES), "What to do")
 flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
-flags.DEFINE_string("init_from", None, "train: a workdir whose parameters a new run starts from")
+flags.DEFINE_string("init_from", None, "train: a workdir or a file to start from the parameters of")
+flags.DEFINE_multi_string("init_map", [], "train: their names there and here, 'old/(.*)=>\\1'")
 flags.DEFINE_bool("center", None, "true: as MNIST's digits; false: as is. Default: as the data are")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
 flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
 flags.DEFINE_list("compare", [], "report: other workdirs to compare with, on the same images")
-flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "all"], "export: which files")
+_FORMATS = ["stablehlo", "onnx", "safetensors", "all"]
+flags.DEFINE_enum("format", "stablehlo", _FORMATS, "export: which files")
 flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to answer at")
 flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
 _OURS = (
-    *("config", "workdir", "mode", "checkpoint", "init_from", "center", "split", "output"),
-    *("count", "report", "compare", "host", "port", "format"),
+    *("config", "workdir", "mode", "checkpoint", "init_from", "init_map", "center", "split"),
+    *("output", "count", "report", "compare", "host", "port", "format"),
 )
 
 

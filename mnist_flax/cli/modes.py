@@ -26,7 +26,7 @@ def _train(launch: Launch) -> int:
     from mnist_flax.cli.signals import StopSignals
 
     if not FLAGS.init_from:
-        refuse({"checkpoint"})
+        refuse({"checkpoint", "init_map"})
     if launch.recipe is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     config, notes = overridden(launch.recipe, launch.overrides)
@@ -34,7 +34,10 @@ def _train(launch: Launch) -> int:
         say(note)
     folder, init_from = workdir(), None
     if FLAGS.init_from:
-        init_from = (expanded(FLAGS.init_from, "--init_from"), FLAGS.checkpoint)
+        source = expanded(FLAGS.init_from, "--init_from")
+        if source.is_file():
+            refuse({"checkpoint"})
+        init_from = (source, FLAGS.checkpoint, FLAGS.init_map)
     with StopSignals() as stop:
         from mnist_flax.training import train
         from mnist_flax.training.compilation import keep_compiled_programs
@@ -201,13 +204,16 @@ def _serve(launch: Launch) -> int:
 
 
 def _export(launch: Launch) -> int:
-    from mnist_flax.export import FORMATS, export_network
+    from mnist_flax.export import FORMATS, export_network, export_weights
 
     restored = _restore(launch.overrides)
-    dataset = _load_data(restored)
-    formats = list(FORMATS) if FLAGS.format == "all" else [FLAGS.format]
-    for row in export_network(workdir(), restored, dataset, formats, say):
-        print(json.dumps(row))
+    formats = [*FORMATS, "safetensors"] if FLAGS.format == "all" else [FLAGS.format]
+    runnable = [each for each in formats if each in FORMATS]
+    if runnable:
+        for row in export_network(workdir(), restored, _load_data(restored), runnable, say):
+            print(json.dumps(row))
+    if "safetensors" in formats:
+        print(json.dumps(export_weights(workdir(), restored)))
     return 0
 
 

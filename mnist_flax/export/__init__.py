@@ -28,6 +28,7 @@ from mnist_flax.use.evaluation import evaluate_restored, find_measure
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.files import read_config, write_atomic
 from mnist_flax.workdir.known_images import count_known
+from mnist_flax.workdir.weights import WEIGHTS_FILE, read_weights, weights_content
 
 FORMATS = ("stablehlo", "onnx")
 _LATENTS = 1000  # that a sampler is tried on
@@ -95,8 +96,32 @@ def export_network(
     if answers and takes_pictures(restored.image_shape):
         prepare = prepare_file(restored.preparation, restored.image_shape).encode()
         texts = {PREPARE_FILE: prepare, **texts}
-    _write(workdir / "export", contents, texts, report)
+    _write(_folder(workdir), contents, texts, report)
     return [*rows, *(_row(workdir / "export" / name, text) for name, text in texts.items())]
+
+
+def export_weights(workdir: Path, restored: Restored) -> dict[str, Any]:
+    """Writes the arrays that a network answers with into workdir/export/, to be taken elsewhere.
+
+    Returns:
+      A row: 'file', 'bytes', 'sha256', and how many 'arrays'.
+
+    Raises:
+      UserError: the folder cannot be written, or the file does not read back as it was written.
+    """
+    about = {
+        "model": restored.config.model.to_dict(),
+        "class_names": restored.class_names,
+        "image_shape": restored.image_shape,
+        "step": int(restored.state.step),
+    }
+    path = _folder(workdir) / WEIGHTS_FILE
+    content = weights_content(restored.variables, about)
+    write_atomic(path, content)
+    arrays = read_weights(path)
+    if weights_content(arrays, about) != content:
+        raise UserError(f"{path}: does not read back as it was written. Check the disk.")
+    return _row(path, content) | {"arrays": len(arrays)}
 
 
 def _tried(
@@ -151,10 +176,6 @@ def _write(
     texts: Mapping[str, bytes],
     report: Callable[[str], None],
 ) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: no folder ({error.strerror}). Move what is there.") from error
     for name, content in contents.items():
         write_atomic(folder / name, content)
     written = {name.partition(".")[0] for name in contents}
@@ -165,6 +186,15 @@ def _write(
                 report(f"{folder / name} is an earlier export's; {advice}.")
     for name, text in texts.items():
         write_atomic(folder / name, text)
+
+
+def _folder(workdir: Path) -> Path:
+    folder = workdir / "export"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: no folder ({error.strerror}). Move what is there.") from error
+    return folder
 
 
 def _row(path: Path, content: bytes) -> dict[str, Any]:

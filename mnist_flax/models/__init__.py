@@ -37,6 +37,8 @@ def create_model(
 ) -> nn.Module:
     """Builds the module that config.model names; its other fields are the module's own.
 
+    A class of nnx modules is made a linen module of (nnx_module.py).
+
     Args:
       config: the model section: `name`, and fields of that module.
       num_classes: passed on if the module has a field of this name.
@@ -44,13 +46,18 @@ def create_model(
       compute_dtype: 'bfloat16' is passed on as `dtype`; with 'float32' a module keeps its own.
 
     Raises:
-      UsageError: an unknown name, something that is no linen module, or fields that it lacks.
+      UsageError: an unknown name, something that is no module, or fields that it lacks.
     """
     cls = registry.resolve(config.name, MODELS, "config.model.name")
-    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
-        raise UsageError(f"config.model.name={config.name!r}: {cls!r} is not a linen module class.")
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-    known = defaults.keys() - {"parent", "name"}
+    if is_nnx(cls):
+        known, defaults = _constructor(cls)
+    elif inspect.isclass(cls) and issubclass(cls, nn.Module):
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        known = defaults.keys() - {"parent", "name"}
+    else:
+        raise UsageError(
+            f"config.model.name={config.name!r}: {cls!r} is no class of linen or nnx modules."
+        )
     fields = {key: value for key, value in config.items() if key != "name"}
     if unknown := sorted(fields.keys() - known):
         raise UsageError(
@@ -69,7 +76,11 @@ def create_model(
         if name in known and value is not None:
             fields.setdefault(name, value)
     try:
-        return cls(**fields)
+        if not is_nnx(cls):
+            return cls(**fields)
+        from mnist_flax.models.nnx_module import NNXModule  # a fifth of a second, and not for all
+
+        return NNXModule(cls, fields)
     except UsageError:
         raise
     except Exception as error:  # a field without a default that the config lacks, a user's fault
@@ -77,10 +88,31 @@ def create_model(
         raise UsageError(f"config.model.name={config.name!r}: {told}") from error
 
 
+def is_nnx(cls: Any) -> bool:
+    """Says whether it is a class of flax.nnx modules, without importing these."""
+    return inspect.isclass(cls) and any(c.__module__.startswith("flax.nnx") for c in cls.__mro__)
+
+
+def class_of(model: nn.Module) -> type:
+    """Returns the class that a config names for this module: of an nnx module, its own."""
+    return getattr(model, "nnx_class", type(model))
+
+
+def _constructor(cls: Any) -> tuple[set[str], dict[str, Any]]:
+    """Returns the fields that an nnx module's constructor takes, and their defaults."""
+    parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+    if parameters.pop("rngs", None) is None:
+        raise UsageError(
+            f"config.model.name: the constructor of {cls.__name__} takes no rngs; its layers need "
+            "them."
+        )
+    return set(parameters), {name: each.default for name, each in parameters.items()}
+
+
 def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Raises UsageError for "false" where False is meant: a recipe's sections lock no types."""
     for field, value in fields.items():
-        default = defaults[field]
+        default = defaults.get(field)
         if isinstance(default, bool) and not isinstance(value, bool):
             kind = "true or false"
         elif type(default) in (int, float) and (
@@ -95,7 +127,7 @@ def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 
 def summary(model: nn.Module, image_shape: tuple[int, ...], width: int = 100) -> str:
-    """Returns linen's table of the layers, their output shapes and parameters, for one image.
+    """Returns the table of the layers, their output shapes and parameters, for one image.
 
     Args:
       model: a linen module.
@@ -104,12 +136,17 @@ def summary(model: nn.Module, image_shape: tuple[int, ...], width: int = 100) ->
     """
     from rich import box  # flax prints its table with rich
 
-    table = model.tabulate(
-        jax.random.key(0),
-        jnp.zeros((1, *image_shape), jnp.float32),
-        depth=1,
-        console_kwargs={"width": width, "force_terminal": False},
-        table_kwargs={"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)},
-        column_kwargs={"overflow": "fold"},
-    )
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    look: dict[str, Any] = {
+        "depth": 1,
+        "console_kwargs": {"width": width, "force_terminal": False},
+        "table_kwargs": {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)},
+        "column_kwargs": {"overflow": "fold"},
+    }
+    if class_of(model) is type(model):
+        table = model.tabulate(jax.random.key(0), images, **look)
+    else:
+        from mnist_flax.models.nnx_module import layers_table
+
+        table = layers_table(model, images, look)
     return "\n".join(line.rstrip() for line in table.splitlines() if line.strip())

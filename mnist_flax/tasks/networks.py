@@ -19,6 +19,7 @@ from mnist_flax.core.trees import first_change
 from mnist_flax.core.update import Loss, gradient_update
 from mnist_flax.data.augment import normalize
 from mnist_flax.errors import UsageError, UserError, where_it_failed
+from mnist_flax.models import class_of
 
 
 def one_network(
@@ -65,8 +66,8 @@ def init_variables(
     carried = {name: variables.pop(name, {}) for name in ("params", "batch_stats")}
     if variables:
         raise UsageError(
-            f"config.model.name: {type(model).__name__} keeps the variables {sorted(variables)}; "
-            "a run carries 'params' and 'batch_stats' only."
+            f"config.model.name: {class_of(model).__name__} keeps the variables "
+            f"{sorted(variables)}; a run carries 'params' and 'batch_stats' only."
         )
     return carried
 
@@ -169,7 +170,7 @@ def single_precision(outputs: Any) -> Any:
 
 
 def _name(model: nn.Module) -> str:
-    return f"{type(model).__module__}:{type(model).__name__}"
+    return f"{class_of(model).__module__}:{class_of(model).__name__}"
 
 
 @contextlib.contextmanager

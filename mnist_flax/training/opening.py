@@ -44,7 +44,7 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(
-    plan: Plan, workdir: Path, console: Console, init_from: tuple[Path, str] | None
+    plan: Plan, workdir: Path, console: Console, init_from: finetune.InitFrom | None
 ) -> Iterator[Opened]:
     """Opens the folder of a run; a finished run's is left as it is.
 
@@ -71,7 +71,7 @@ def opened(
             state = resume.close_what_was_told(state, saved["step"], read_rows(workdir))
         taken = ""
         if init_from and saved is None:
-            state, taken = finetune.init_from(state, *init_from)
+            state, taken = finetune.init_from(state, init_from)
         at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
         writer = Writer(workdir, console, plan.dataset.name)
         over = at.step >= plan.times.total_steps or consequence(task, at, state).ends
@@ -86,13 +86,14 @@ def opened(
         if plan.task.best and not (workdir / CHOSEN_ON_FILE).exists():
             keep_chosen(workdir, plan.dataset.choosing.images)
         if saved is None:
-            _keep_known_images(plan, workdir, writer, init_from and init_from[0])
+            before = init_from.path if init_from and init_from.path.is_dir() else None
+            _keep_known_images(plan, workdir, writer, before)
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
         if taken:
             writer.event(at.step, "init_from", taken)
         elif init_from:
-            console.say(f"--init_from={init_from[0]} is left: the run goes on from its own save.")
+            console.say(f"--init_from={init_from.path} is left: the run goes on from its own save.")
         yield Opened(state, at, checkpoints, writer, finished=False)
 
 

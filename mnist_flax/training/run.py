@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,6 +14,7 @@ from mnist_flax.models import summary
 from mnist_flax.show.console import Console
 from mnist_flax.training import resume
 from mnist_flax.training.compilation import Programs, compile_programs
+from mnist_flax.training.finetune import InitFrom
 from mnist_flax.training.gather import Plan, check, gather
 from mnist_flax.training.loop import Run, run_loop
 from mnist_flax.training.opening import Opened, opened
@@ -24,7 +26,7 @@ def train(
     workdir: Path,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    init_from: tuple[Path, str] | None = None,
+    init_from: InitFrom | tuple[Any, ...] | None = None,
 ) -> TrainState:
     """Trains until the config's last step, or goes on with the run that the workdir holds.
 
@@ -36,8 +38,9 @@ def train(
       workdir: is created; the package's folder workdir/ says what a run keeps there.
       should_stop: asked after every chunk and every batch of an evaluation, but not while drawings
         are judged. Once it says True, the state is saved and returned.
-      init_from: (workdir of another run, 'latest', 'best' or a step): a run that starts takes its
-        parameters from there, as far as they fit. One that goes on does not look at it.
+      init_from: (workdir of another run, 'latest', 'best' or a step), and more, see InitFrom: a
+        run that starts takes its parameters from there, as far as they fit. One that goes on does
+        not look at it.
 
     Returns:
       The state at the last step reached.
@@ -53,7 +56,8 @@ def train(
         console = stack.enter_context(Console())
         config = resume.with_own_data(config, workdir, console.say)
         plan = gather(config, console.say)
-        at_hand = stack.enter_context(opened(plan, workdir, console, init_from))
+        source = InitFrom(*init_from) if init_from else None
+        at_hand = stack.enter_context(opened(plan, workdir, console, source))
         if at_hand.finished:
             return at_hand.state
         programs = _compiled(plan, at_hand, console)

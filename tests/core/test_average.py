@@ -18,6 +18,7 @@ from mnist_flax.core.task import Task
 from mnist_flax.data.batch import Batch
 from mnist_flax.keys import rng_key
 from mnist_flax.training import train
+from mnist_flax.training.finetune import InitFrom
 
 
 class Counter:
@@ -151,6 +152,6 @@ def test_a_run_may_start_from_it(runs: dict[str, Path], tmp_path: Path) -> None:
         config, workdir = _config(decay), tmp_path / name
         config.num_steps = 1
         config.optimizer.learning_rate = 1e-30
-        train(config, workdir, init_from=(runs["averaged"], "latest"))
+        train(config, workdir, init_from=InitFrom(runs["averaged"]))
         found = mnist_flax.restore(workdir, "latest", {}).variables
         jax.tree.map(np.testing.assert_array_equal, found["params"], average["params"])

@@ -124,12 +124,13 @@ def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None
         "model.onnx",
         "prepare.py",
         "MODEL_CARD.md",
+        "weights.safetensors",
     ]
     for row in rows:
         content = Path(row["file"]).read_bytes()
         assert row["bytes"] == len(content)
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
-    assert [row.get("examples") for row in rows] == [37, 37, None, None]
+    assert [row.get("examples") for row in rows] == [37, 37, None, None, None]
     assert rows[0]["max_abs_difference"] <= 1e-6
     assert rows[1]["max_abs_difference"] <= 1e-5
     assert sorted(path.name for path in (trained / "export").iterdir()) == [
@@ -137,6 +138,7 @@ def test_stdout_holds_a_json_line_for_each_file(trained: Path, exported) -> None
         "model.onnx",
         "model.stablehlo",
         "prepare.py",
+        "weights.safetensors",
     ]
     told = exported.stderr.splitlines()
     assert told[0].startswith("Restored step 40 from ")
