@@ -49,6 +49,12 @@ STEPS = "tests/tasks/test_steps.py"
 REPORT = "tests/report/test_report_figures.py"
 SERVE = "tests/serve/test_serve.py"
 SLOW_CLIENTS = "tests/serve/test_serve_slow_clients.py"
+RATES_BY_PATH = "tests/core/test_rates_by_path.py"
+UPDATE = "tests/core/test_update.py"
+BAD_STEPS = "tests/core/test_bad_steps.py"
+PATIENCE = "tests/core/test_patience.py"
+MIX = "tests/data/test_mix.py"
+DISTORT = "tests/data/test_distort.py"
 MUTANTS = (
     # Optimizers, schedules, rates.
     Mutant(
@@ -197,8 +203,8 @@ MUTANTS = (
     Mutant(
         "all augmentations draw the same",
         "data/augment.py",
-        "function(jax.random.fold_in(key, place), images)",
-        "function(key, images)",
+        "own = jax.random.fold_in(key, place)",
+        "own = key",
         AUGMENT,
     ),
     Mutant(
@@ -454,8 +460,8 @@ MUTANTS = (
     Mutant(
         "another loss is shown than that of the labels",
         "tasks/classification.py",
-        "    sums = sums_of(logits, batch.labels)\n    if label_smoothing:\n",
-        "    sums = sums_of(logits / 2, batch.labels)\n    if label_smoothing:\n",
+        "    sums = sums_of(logits, batch.labels)\n    if not",
+        "    sums = sums_of(logits / 2, batch.labels)\n    if not",
         STEPS,
     ),
     Mutant(
@@ -479,6 +485,161 @@ MUTANTS = (
         '"T-shirt/top", "Trouser"',
         '"Trouser", "T-shirt/top"',
         "tests/data/test_data_dataset.py tests/data/test_data_idx.py",
+    ),
+    # What a step can be asked for.
+    Mutant(
+        "a frozen parameter moves",
+        "core/rates_by_path.py",
+        "update * factor if factor else jnp.zeros_like(update)",
+        "update * factor if factor else update",
+        RATES_BY_PATH,
+    ),
+    Mutant(
+        "a path matches by its beginning",
+        "core/rates_by_path.py",
+        "re.fullmatch(pattern, path)",
+        "re.match(pattern, path)",
+        RATES_BY_PATH,
+    ),
+    Mutant(
+        "the last expression decides",
+        "core/rates_by_path.py",
+        "if path not in taken and re",
+        "if re",
+        RATES_BY_PATH,
+    ),
+    Mutant(
+        "parts: the sum of their gradients",
+        "core/update.py",
+        "leaf / parts, total",
+        "leaf, total",
+        UPDATE,
+    ),
+    Mutant(
+        "parts: one dropout for all",
+        "core/update.py",
+        "jax.random.fold_in(key, number)",
+        "key",
+        UPDATE,
+    ),
+    Mutant(
+        "parts: running statistics of the last one alone",
+        "core/update.py",
+        'variables["params"], others, piece',
+        "variables[\"params\"], {n: v for n, v in variables.items() if n != 'params'}, piece",
+        UPDATE,
+    ),
+    Mutant(
+        "norms: of the update before the optimizer",
+        "core/update.py",
+        "optax.tree.norm(updates))",
+        "optax.tree.norm(grads))",
+        UPDATE,
+    ),
+    Mutant(
+        "a bad step: its optimizer state stays",
+        "core/bad_steps.py",
+        "kept(new_opt_state, opt_state),",
+        "new_opt_state,",
+        BAD_STEPS,
+    ),
+    Mutant(
+        "a bad step: its examples are counted",
+        "core/bad_steps.py",
+        "kept(sums, jax.tree.map(jnp.zeros_like, sums))",
+        "{**kept(sums, jax.tree.map(jnp.zeros_like, sums)), 'count': sums['count']}",
+        BAD_STEPS,
+    ),
+    Mutant(
+        "patience: the same again is better",
+        "core/patience.py",
+        "if value > kept.best if larger",
+        "if value >= kept.best if larger",
+        PATIENCE,
+    ),
+    Mutant(
+        "patience: evaluations are never forgotten",
+        "core/patience.py",
+        "kept.replace(best=value, waited=np.int32(0), flat",
+        "kept.replace(best=value, flat",
+        PATIENCE,
+    ),
+    Mutant(
+        "plateau: the row shows the schedule's rate",
+        "core/patience.py",
+        "return value * float(",
+        "return value + 0 * float(",
+        PATIENCE,
+    ),
+    Mutant(
+        "mixup: the other label at the own share",
+        "data/mix.py",
+        "(1 - part)[:, None] * soft[partner]",
+        "(1 - part)[:, None] * soft",
+        MIX,
+    ),
+    Mutant(
+        "mixup: the smaller part may be the own one",
+        "data/mix.py",
+        "jnp.maximum(part, 1 - part)",
+        "part",
+        MIX,
+    ),
+    Mutant(
+        "cutmix: the share before the cut",
+        "data/mix.py",
+        "1 - inside.mean((1, 2)), partner",
+        "part, partner",
+        MIX,
+    ),
+    Mutant(
+        "elastic distortion: one direction smoothed",
+        "data/distort.py",
+        '"hi,bnij,wj->bnhw", down, field, right',
+        '"hi,bnij,wj->bnhw", down, field, jnp.eye(width)',
+        DISTORT,
+    ),
+    Mutant(
+        "random erasing: of every image",
+        "data/distort.py",
+        "mask = chosen[:, None, None] & hidden",
+        "mask = hidden",
+        DISTORT,
+    ),
+    Mutant(
+        "balance: a rare class ends in the next one",
+        "data/sources.py",
+        "turn % jnp.asarray(counts[present])[which]",
+        "turn",
+        "tests/data/test_sources.py",
+    ),
+    Mutant(
+        "class weights are not used",
+        "tasks/classification.py",
+        "        targets *= jnp.array(class_weights, targets.dtype)",
+        "        pass",
+        STEPS,
+    ),
+    Mutant(
+        "what is learnt is shown as the average",
+        "core/average.py",
+        "task.evaluate(learnt(variables), batch)[0]",
+        "sums",
+        "tests/core/test_average.py",
+    ),
+    Mutant(
+        "names there and here: by the beginning",
+        "training/finetune.py",
+        "pattern.fullmatch(other.name)",
+        "pattern.match(other.name)",
+        "tests/training/test_finetune.py",
+    ),
+    Mutant(
+        "an nnx module trains at rest",
+        "models/nnx_module.py",
+        "module.train() if train else module.eval()",
+        "module.eval()",
+        "tests/models/test_nnx.py",
     ),
 )
 

@@ -79,6 +79,8 @@ def test_a_recipe_is_executed_once(
     assert (tmp_path / "executed").read_text() == "the file\nget_config()\n"
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_every_way_to_write_an_override(launch: Launch, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "more.flags").write_text("--config.keep_checkpoints=3\n--workdir=run\n")
     done = launch(

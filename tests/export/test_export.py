@@ -314,6 +314,8 @@ class Pooled(nn.Module):
         return nn.Dense(4)(x.reshape(x.shape[0], -1))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 0), (0, 1)), ((2, 2), (1, 1))])
 def test_a_users_own_network_of_other_images_is_exported(padding) -> None:
     restored = untrained(Pooled(padding), (17, 12, 3))

@@ -123,6 +123,8 @@ def graph_of(content: bytes) -> Any:
     return onnx.load_from_string(content).graph
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "names", [("degrees",), ("upright",), ("degrees", "quarter"), ("upright", "halves", "degrees")]
 )

@@ -138,10 +138,14 @@ def adversaries(
 
 
 @pytest.fixture(scope="session")
-def asked_for(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def asked_for(
+    digits: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Bench:
     recipe = tmp_path_factory.mktemp("everything") / "everything.py"
     recipe.write_text(EVERYTHING)
     bench = Bench(digits, tmp_path_factory.mktemp("asked-for"), recipe, changes=())
+    if not request.config.option.markexpr.startswith("slow"):  # nothing there is about compiling
+        bench.known = launch_environment()
     bench.prepare()
     return bench
 
@@ -173,7 +177,9 @@ def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
     _meet(fault, outcomes)
 
 
-@pytest.mark.parametrize("fault", SAMPLE)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(SAMPLE[0], marks=[pytest.mark.slow, pytest.mark.promise]), SAMPLE[1]]
+)
 def test_all_that_a_step_can_be_asked_for_at_once(fault: str, asked_for: Bench) -> None:
     asked_for.perform(FAULTS[fault])
 

@@ -48,6 +48,8 @@ def test_the_program_of_a_float32_network_has_no_cast_of_its_logits() -> None:
     assert len(ours.eqns) == len(jax.make_jaxpr(plain)(variables, IMAGES).eqns)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_what_is_looked_into_is_float32() -> None:
     variables, classes = variables_of(HalfNet()), jnp.array([0, 1, 2])
     assert saliency(HalfNet(), variables, jnp.asarray(IMAGES), classes).dtype == jnp.float32

@@ -104,6 +104,8 @@ def test_the_page_needs_nothing_but_itself(resumed: Path) -> None:
     assert all(f'<section id="{anchor}">' in html for anchor in anchors)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_curves_are_whole_after_two_resumes(resumed: Path, tmp_path: Path) -> None:
     config = json.loads((resumed / "config.json").read_text())["config"]
     straight = get_config()
@@ -150,6 +152,8 @@ def test_layers_samples_and_conditions(resumed: Path) -> None:
         assert sample.size == (296, 176)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("at", ["no evaluation", "no row"])
 def test_a_run_that_has_just_begun(tiny_config, tmp_path: Path, at: str) -> None:
     begun = (tmp_path / "checkpoints/latest/4").exists if at == "no evaluation" else lambda: True
@@ -164,6 +168,8 @@ def test_a_run_that_has_just_begun(tiny_config, tmp_path: Path, at: str) -> None
     assert len(page.tables["scores"]) == 12
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_network_without_convolution_and_names_that_are_markup(
     tiny_config, tmp_path: Path
 ) -> None:
@@ -183,6 +189,8 @@ def test_a_network_without_convolution_and_names_that_are_markup(
     assert not (tmp_path / "report/filters.png").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_an_earlier_report_is_replaced_and_a_damaged_row_leaves_it(
     resumed: Path, tmp_path: Path
 ) -> None:

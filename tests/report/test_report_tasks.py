@@ -145,6 +145,8 @@ def test_a_row_that_lacks_what_the_task_measures(
         write_and_read(tmp_path / "run")
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_comparison_needs_classes_on_both_sides(
     turned: Path, classified: Path, launch: Launch
 ) -> None:
@@ -164,6 +166,8 @@ def test_a_comparison_needs_classes_on_both_sides(
     assert str(error.value) == f"--compare={turned}: {told}"
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_classes_without_a_module_and_with_metrics_of_their_own(
     classified: Path, tmp_path: Path
 ) -> None:

@@ -196,6 +196,8 @@ def test_a_kill_at_an_evaluation_that_a_stop_put_off(
     assert_told(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_field_may_be_turned_on_in_the_middle(told_config, tmp_path) -> None:
     told_config.tensorboard = False
     train(told_config, tmp_path, should_stop=(tmp_path / "checkpoints/latest/20").exists)
@@ -263,6 +265,8 @@ def test_a_row_is_on_the_disk_before_the_next_line_runs(tmp_path) -> None:
         assert len(places(tmp_path)) == 4  # two values and the hyperparameters
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_flipped_bit_costs_images_and_is_told(told_config, tmp_path) -> None:
     train(told_config, tmp_path, should_stop=(tmp_path / "checkpoints/latest/32").exists)
     (event_file,) = event_files(tmp_path)

@@ -258,6 +258,8 @@ def test_tensorboard_shows_them(run: Path) -> None:
         assert name in written
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_it_is_used(run: Path, launch: Launch, tmp_path: Path) -> None:
     flags = (f"--config={ROOT / 'configs/vae.py'}", f"--workdir={run}")
     done = launch(*flags, "--mode=eval")

@@ -70,6 +70,8 @@ def test_the_save_before_it_is_used_where_the_config_says_so(config, tmp_path, u
     assert told["message"] == f"{newest} is damaged: moved to {moved}, going on from step 24."
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_several_damaged_ones_are_passed_over(config, tmp_path, undisturbed):
     newest = interrupted(config, tmp_path / "run")
     for step in (28, 24):

@@ -61,6 +61,8 @@ def test_one_that_is_told_it_is_another_for_another(name: str) -> None:
     assert [float(short(step)) for step in range(20)] != [float(long(step)) for step in range(20)]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_trained_on_has_the_rows_of_one_that_was_longer(tiny_config, tmp_path: Path) -> None:
     tiny_config.schedule = INDEPENDENT["exponential, its steps given"]
     tiny_config.log_every_steps, tiny_config.eval_every_steps = 3, 12

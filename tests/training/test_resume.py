@@ -120,6 +120,8 @@ def test_a_stop_in_the_last_evaluation_is_made_good_once(tiny_config, tmp_path, 
     assert "is finished" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_stop_before_the_first_step_may_come_twice(tiny_config, tmp_path) -> None:
     tiny_config.num_steps = 5
     for _ in range(2):
@@ -178,6 +180,8 @@ def test_a_signal_in_training_loses_nothing(digits, tmp_path, launch) -> None:
     _assert_same_run(tmp_path / "straight", cut)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_signal_in_compilation_saves_the_start(digits, tmp_path) -> None:
     command = launch_command(*_arguments(digits, tmp_path / "run"))
     process = subprocess.Popen(
@@ -196,11 +200,15 @@ def test_a_signal_in_compilation_saves_the_start(digits, tmp_path) -> None:
     assert (tmp_path / "run/checkpoints/latest/0").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_same_run_twice_gives_the_same_bits(tiny_config, tmp_path) -> None:
     first, second = (train(tiny_config, tmp_path / name) for name in "ab")
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_another_seed_gives_another_run(tiny_config, tmp_path) -> None:
     tiny_config.num_steps = 1
     train(tiny_config, tmp_path / "0")

@@ -89,6 +89,8 @@ def test_its_event_file_names_them(selected: Path) -> None:
     assert b"eval/" not in written
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_goes_on_from_its_best_on_them(
     tiny_config: ConfigDict, selected: Path, tmp_path: Path
 ) -> None:

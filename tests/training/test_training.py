@@ -205,6 +205,8 @@ def test_num_epochs_is_that_many_times_all_full_batches(tiny_config, tmp_path) -
     assert int(train(tiny_config, tmp_path).step) == 2 * 17  # 105 // 6 = 17
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_interval_zero_is_once_an_epoch(tiny_config, tmp_path) -> None:
     tiny_config.eval_every_steps = tiny_config.log_every_steps = 0
     train(tiny_config, tmp_path)

@@ -243,6 +243,8 @@ def test_the_open_sums_count_in_the_next_row_and_a_better_evaluation_is_saved(
     assert step_of(restored_state(other.workdir, "best")) == max(told, key=told.__getitem__)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_saves_of_now_beside_old_ones_give_the_same_run(
     gone_on, digits: Path, tmp_path: Path
 ) -> None:
