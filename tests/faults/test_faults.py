@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import launch_environment, turned_folder
 
@@ -22,6 +23,7 @@ from table import FAULTS, SHORT  # noqa: E402
 from tiny import get_config as tiny_recipe  # noqa: E402
 
 from mnist_flax import train  # noqa: E402
+from mnist_flax.workdir.weights import weights_content  # noqa: E402
 
 Outcomes = dict[str, "Future[str]"]
 
@@ -67,10 +69,11 @@ def get_config():
     return config
 """,
 }
-# What a step can be asked for, all at once: wrappers, parts, labels that are mixed.
+# What a run can be asked for, all at once: wrappers, parts, labels that are mixed, an nnx module,
+# and to start from a file's weights under other names.
 EVERYTHING = """
 from ml_collections import ConfigDict
-from tiny import get_config as tiny
+from tiny_nnx import get_config as tiny
 
 def get_config():
     config = tiny()
@@ -143,7 +146,11 @@ def asked_for(
 ) -> Bench:
     recipe = tmp_path_factory.mktemp("everything") / "everything.py"
     recipe.write_text(EVERYTHING)
-    bench = Bench(digits, tmp_path_factory.mktemp("asked-for"), recipe, changes=())
+    stem = {"stem/kernel": np.full((3, 3, 1, 4), 0.1, np.float32)}
+    weights = recipe.with_name("stem.safetensors")
+    weights.write_bytes(weights_content({"params": stem}, {}))
+    start = (f"--init_from={weights}", r"--init_map=stem/(.*)=>conv/\1")
+    bench = Bench(digits, tmp_path_factory.mktemp("asked-for"), recipe, changes=start)
     if not request.config.option.markexpr.startswith("slow"):  # nothing there is about compiling
         bench.known = launch_environment()
     bench.prepare()

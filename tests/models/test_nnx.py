@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import events, rows
+from conftest import TESTS, events, rows
 from flax import linen as nn
 from flax import nnx
 from made import spec_of, task_of
@@ -23,24 +23,7 @@ from mnist_flax.errors import UsageError
 from mnist_flax.models import create_model, summary
 from mnist_flax.use.features import feature_maps
 
-NAME = f"{__name__}:Net"
-
-
-class Net(nnx.Module):
-    """TinyNet of tiny.py, as nnx has it."""
-
-    def __init__(
-        self, num_classes: int = 10, features: int = 4, dtype: Any = None, *, rngs: nnx.Rngs
-    ):
-        self.conv = nnx.Conv(1, features, (3, 3), dtype=dtype, rngs=rngs)
-        self.norm = nnx.BatchNorm(features, momentum=0.9, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(0.3, rngs=rngs)
-        self.heads = nnx.List([nnx.Linear(9 * features, num_classes, dtype=dtype, rngs=rngs)])
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        x = nnx.relu(self.norm(self.conv(images)))
-        x = self.dropout(nnx.max_pool(x, (3, 3), strides=(2, 2)))
-        return self.heads[0](x.reshape(len(x), -1))
+NAME = "tiny_nnx:Net"
 
 
 class Twin(nn.Module):
@@ -148,16 +131,24 @@ def test_one_that_is_told_whether_it_trains() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "told"),
     [
-        ("Cached", {}, "config.model.name: Cached keeps Cache; of an nnx module a run carries"),
-        ("WithoutRngs", {}, "config.model.name: the constructor of WithoutRngs takes no rngs"),
-        ("Net", {"feature": 3}, f"config.model.feature: '{NAME}' has no such field. Did you mean "),
-        ("Net", {"features": "x"}, "config.model.features='x': must be a number"),
-        ("Told", {}, None),
+        (
+            f"{__name__}:Cached",
+            {},
+            "config.model.name: Cached keeps Cache; of an nnx module a run carries",
+        ),
+        (
+            f"{__name__}:WithoutRngs",
+            {},
+            "config.model.name: the constructor of WithoutRngs takes no rngs",
+        ),
+        (NAME, {"feature": 3}, f"config.model.feature: '{NAME}' has no such field. Did you mean "),
+        (NAME, {"features": "x"}, "config.model.features='x': must be a number"),
+        (f"{__name__}:Told", {}, None),
     ],
 )
 def test_what_cannot_be_carried_is_told(name: str, fields: dict, told: str | None) -> None:
     def tried() -> None:
-        model = create_model(ConfigDict({"name": f"{__name__}:{name}", **fields}), 10)
+        model = create_model(ConfigDict({"name": name, **fields}), 10)
         try_task(task_of(model, optax.sgd(0.1)), spec_of(), "classification")
 
     if told is None:
@@ -198,7 +189,7 @@ def test_the_network_of_the_guide() -> None:
 def test_it_is_evaluated_reported_and_exported(
     launch: Callable[..., Any], digits: Path, tmp_path: Path
 ) -> None:
-    recipe = Path(__file__).with_name("nnx_recipe.py")
+    recipe = TESTS / "tiny_nnx.py"
     done = launch(f"--config={recipe}", f"--config.data.data_dir={digits}", "--workdir=run")
     assert done.returncode == 0, done.stderr
     for mode in (["eval"], ["report"], ["export", "--format=all"]):

@@ -184,6 +184,7 @@ def test_a_strangers_file_names_no_collections(tiny_config, tmp_path):
         ("conv(=>x", r"--init_map=conv\(=>x: missing \)"),
         (r"conv.*=>\1", r"--init_map=conv\.\*=>\\1: invalid group reference 1"),
         ("cov/.*=>x", r"--init_map=cov/\.\*=>x: matches the whole of no name .* There are conv/"),
+        ("conv/=>x", r"--init_map=conv/=>x: matches the whole of no name"),
         (".*=>x", r"--init_map: conv/bias and conv/kernel would both be called x here\."),
     ],
 )
