@@ -160,28 +160,28 @@ MUTANTS = (
     # Augmentation.
     Mutant(
         "rotation to one side",
-        "data/augment.py",
+        "data/distort.py",
         "rotate(images, jax.random.uniform(key, (len(images),), minval=-limit,",
         "rotate(images, jax.random.uniform(key, (len(images),), minval=0.0,",
         AUGMENT,
     ),
     Mutant(
         "rotation in radians",
-        "data/augment.py",
+        "data/distort.py",
         "jnp.deg2rad(jnp.float32(max_degrees))",
         "jnp.float32(max_degrees)",
         AUGMENT,
     ),
     Mutant(
         "scaling one way",
-        "data/augment.py",
+        "data/distort.py",
         "jnp.exp(jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit))",
         "jnp.exp(jax.random.uniform(key, (len(images),), minval=0.0, maxval=limit))",
         AUGMENT,
     ),
     Mutant(
         "a shift that never reaches its largest",
-        "data/augment.py",
+        "data/distort.py",
         "0, 2 * max_pixels + 1)",
         "0, 2 * max_pixels)",
         AUGMENT,

@@ -44,7 +44,7 @@ def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
         say(f"Have it draw:     {_command(launch, [*run, '--mode=sample', '--output=grid.png'])}")
     if "report" in task.modes and not FLAGS.report:
         say(f"Look at it with:  {_command(launch, [*run, '--mode=report'])}")
-    if not length_matters(config.schedule):
+    if not (length_matters(config.schedule) or config.early_stopping_patience):
         say(f"Train it longer:  {_command(launch, [*_to_go_on(launch.argv[1:]), _LONGER])}")
 
 
@@ -55,9 +55,11 @@ def _command(launch: Launch, arguments: Sequence[str]) -> str:
 def _to_go_on(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments without those of a run's start and end.
 
-    These are --config.num_steps, --config.num_epochs, --init_from, --checkpoint and --report.
+    These are --config.num_steps, --config.num_epochs, --init_from, --init_map, --checkpoint and
+    --report.
     """
-    pattern = r"--?(?:config\.num_(?:steps|epochs)|init_from|checkpoint|((?:no)?report))(=.*)?"
+    start = r"init_from|init_map|checkpoint"
+    pattern = rf"--?(?:config\.num_(?:steps|epochs)|{start}|((?:no)?report))(=.*)?"
     kept, skip = [], False
     for argument in arguments:
         match = re.fullmatch(pattern, argument)

@@ -8,7 +8,10 @@ from ml_collections import ConfigDict, config_dict
 
 
 def default_config() -> ConfigDict:
-    """Returns every field with its default. Types are locked: an int stays an int."""
+    """Returns every field with its default. Types are locked: an int stays an int.
+
+    A recipe may add fields to the sections that pass theirs on, and to no other.
+    """
     config = ConfigDict()
     config.seed = 0  # all randomness is a function of (seed, purpose, step)
 
@@ -115,4 +118,7 @@ def default_config() -> ConfigDict:
     config.augment.random_rotation = ConfigDict({"max_degrees": 10.0})
     config.augment.random_scaling = ConfigDict({"max_factor": 1.1})
     config.augment.random_shift = ConfigDict({"max_pixels": 2})
-    return config.lock()
+    config.lock()
+    for section in ("task", "model", "optimizer", "schedule", "augment"):  # that pass fields on
+        config[section].unlock()
+    return config

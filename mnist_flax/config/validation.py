@@ -180,7 +180,7 @@ def _faults_of_steps(config: ConfigDict) -> list[str]:
         )
     factor = config.plateau_factor
     if factor is not None and not 0 < factor < 1:
-        faults.append(f"config.plateau_factor={factor}: above 0 and below 1.")
+        faults.append(f"config.plateau_factor={factor}: must be above 0 and below 1.")
     weights = config.class_weights
     if weights is not None and not all(_is_weight(weight) for weight in weights):
         faults.append(f"config.class_weights={weights}: must be numbers, none below 0.")

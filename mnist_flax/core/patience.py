@@ -15,6 +15,7 @@ import numpy as np
 
 from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Consequence, OptState, Rate, Task, Variables
+from mnist_flax.core.update import UPDATE_NORM
 from mnist_flax.data.batch import Batch
 from mnist_flax.errors import UsageError
 
@@ -77,6 +78,8 @@ def with_patience(task: Task, stop_after: int, slow_after: int, slow_factor: flo
         if slow_after:
             params = jax.tree.map(slowed, after["params"], variables["params"])
             after = {**after, "params": params}
+            if UPDATE_NORM in sums:
+                sums = {**sums, UPDATE_NORM: factor * sums[UPDATE_NORM]}
         return after, {"optimizer": inner, "patience": opt_state["patience"]}, sums
 
     def after_evaluation(opt_state: OptState, means: Mapping[str, float]) -> Consequence:
@@ -97,7 +100,7 @@ def with_patience(task: Task, stop_after: int, slow_after: int, slow_factor: flo
             kept = kept.replace(flat=np.int32(0), factor=kept.factor * np.float32(slow_factor))
             told["plateau"] = (
                 f"No better than {best} for {_evaluations(slow_after)}: the learning rate is "
-                f"multiplied by {kept.factor:g} from here on."
+                f"{kept.factor:g} times the schedule's from here on."
             )
         kept = jax.tree.map(jnp.asarray, kept)
         return Consequence({**opt_state, "patience": kept}, told, ends)

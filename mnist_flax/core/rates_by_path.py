@@ -68,10 +68,11 @@ def _factors(paths: Sequence[str], rates: Rates) -> list[float]:
         new = [path for path in paths if path not in taken and re.fullmatch(pattern, path)]
         if not new:
             left = [path for path in paths if path not in taken]
-            more = " that none before it matches" if len(left) < len(paths) else ""
+            told = f"config.optimizer.rates: {pattern!r} matches the whole of no parameter's path"
+            if len(left) == len(paths):
+                raise UsageError(f"{told}. There are {', '.join(paths)}.")
             raise UsageError(
-                f"config.optimizer.rates: {pattern!r} matches the whole of no parameter's path"
-                f"{more}. Left are {', '.join(left) or 'none'}."
+                f"{told} that none before it matches. Left are {', '.join(left) or 'none'}."
             )
         taken |= dict.fromkeys(new, factor)
     return [taken.get(path, 1.0) for path in paths]

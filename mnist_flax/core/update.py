@@ -15,7 +15,8 @@ from mnist_flax.data.batch import Batch
 Loss = Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple[dict[str, Any], Sums]]]
 
 
-NORMS = {"gradient_norm": Metric(".3g"), "update_norm": Metric(".3g")}
+UPDATE_NORM = "update_norm"
+NORMS = {"gradient_norm": Metric(".3g"), UPDATE_NORM: Metric(".3g")}
 
 
 def gradient_update(

@@ -25,8 +25,8 @@ BatchAugment = Callable[[jax.Array, Batch], Batch]
 AUGMENTATIONS = {
     name: f"mnist_flax.data.{module}:{name}"
     for module, names in (
-        ("augment", ("random_rotation", "random_scaling", "random_shift")),
         ("distort", ("elastic_distortion", "random_erasing")),
+        ("distort", ("random_rotation", "random_scaling", "random_shift")),
         ("mix", ("cutmix", "mixup")),
     )
     for name in names
@@ -65,91 +65,6 @@ def _shift(images: jax.Array, down: int, right: int) -> jax.Array:
     height, width = images.shape[1:3]
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
-
-
-def random_shift(key: jax.Array, images: jax.Array, *, max_pixels: int) -> jax.Array:
-    """Shifts each image by whole pixels, up to max_pixels along each axis; zeros come in."""
-    if not 0 <= max_pixels < min(images.shape[1:3]):
-        raise UsageError(
-            f"config.augment.random_shift.max_pixels={max_pixels}: at least 0, and less than the "
-            f"image's {min(images.shape[1:3])}."
-        )
-    batch, height, width, channels = images.shape
-    edge = (max_pixels, max_pixels)
-    padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
-    corners = jax.random.randint(key, (batch, 2), 0, 2 * max_pixels + 1)
-
-    def cut(image: jax.Array, corner: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (*corner, 0), (height, width, channels))
-
-    return jax.vmap(cut)(padded, corners)
-
-
-def random_rotation(key: jax.Array, images: jax.Array, *, max_degrees: float) -> jax.Array:
-    """Turns each image about its centre, by up to max_degrees to either side, bilinearly."""
-    if not 0 <= max_degrees <= 180:
-        raise UsageError(
-            f"config.augment.random_rotation.max_degrees={max_degrees}: from 0 to 180."
-        )
-    limit = jnp.deg2rad(jnp.float32(max_degrees))
-    return rotate(images, jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit))
-
-
-def rotate(images: jax.Array, angles: jax.Array) -> jax.Array:
-    """Turns each image about its centre by its angle, bilinearly; zeros come in.
-
-    Args:
-      images: uint8 [B, H, W, C].
-      angles: float32 [B], in radians; a positive one turns counter-clockwise as the image is seen.
-    """
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    return _warp(images, jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2))
-
-
-def random_scaling(key: jax.Array, images: jax.Array, *, max_factor: float) -> jax.Array:
-    """Enlarges each image about its centre by 1 / max_factor to max_factor, bilinearly.
-
-    The logarithm of the factor is uniform: half of the images shrink.
-    """
-    if not 1 <= max_factor <= 10:
-        raise UsageError(f"config.augment.random_scaling.max_factor={max_factor}: from 1 to 10.")
-    limit = jnp.log(jnp.float32(max_factor))
-    factors = jnp.exp(jax.random.uniform(key, (len(images),), minval=-limit, maxval=limit))
-    return _warp(images, jnp.eye(2) / factors[:, None, None])
-
-
-def _warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
-    """Looks up each pixel of the result at matrix @ its place, both seen from the centre.
-
-    Args:
-      images: uint8 [B, H, W, C].
-      matrices: float32 [B, 2, 2], on (row, column).
-
-    Returns:
-      uint8 [B, H, W, C].
-    """
-    height, width = images.shape[1:3]
-    centre = jnp.array([height - 1, width - 1], jnp.float32) / 2
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
-    places = jnp.einsum("bij,hwj->bihw", matrices, grid - centre) + centre[:, None, None]
-    return look_up_at(images, places)
-
-
-def look_up_at(images: jax.Array, places: jax.Array) -> jax.Array:
-    """Makes each pixel of what the image has at a place: uint8 [B, H, W, C].
-
-    Args:
-      images: uint8 [B, H, W, C].
-      places: float32 [B, 2, H, W], row and column; between four pixels it is interpolated, and
-        zero outside.
-    """
-
-    def look_up(channel: jax.Array, place: jax.Array) -> jax.Array:
-        return jax.scipy.ndimage.map_coordinates(channel, list(place), order=1)
-
-    over_channels = jax.vmap(look_up, in_axes=(-1, None), out_axes=-1)
-    warped = jax.vmap(over_channels)(images.astype(jnp.float32), places)
-    return jnp.round(warped).astype(jnp.uint8)
 
 
 def create_augment(config: ConfigDict) -> Augment:

@@ -114,6 +114,7 @@ def export_weights(workdir: Path, restored: Restored) -> dict[str, Any]:
         "class_names": restored.class_names,
         "image_shape": restored.image_shape,
         "step": int(restored.state.step),
+        "ema_decay": restored.config.ema_decay,  # not 0: these are an average
     }
     path = _folder(workdir) / WEIGHTS_FILE
     content = weights_content(restored.variables, about)

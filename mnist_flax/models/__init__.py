@@ -49,15 +49,8 @@ def create_model(
       UsageError: an unknown name, something that is no module, or fields that it lacks.
     """
     cls = registry.resolve(config.name, MODELS, "config.model.name")
-    if is_nnx(cls):
-        known, defaults = _constructor(cls)
-    elif inspect.isclass(cls) and issubclass(cls, nn.Module):
-        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-        known = defaults.keys() - {"parent", "name"}
-    else:
-        raise UsageError(
-            f"config.model.name={config.name!r}: {cls!r} is no class of linen or nnx modules."
-        )
+    defaults = _defaults(cls, config.name)
+    known = defaults.keys()
     fields = {key: value for key, value in config.items() if key != "name"}
     if unknown := sorted(fields.keys() - known):
         raise UsageError(
@@ -98,21 +91,28 @@ def class_of(model: nn.Module) -> type:
     return getattr(model, "nnx_class", type(model))
 
 
-def _constructor(cls: Any) -> tuple[set[str], dict[str, Any]]:
-    """Returns the fields that an nnx module's constructor takes, and their defaults."""
-    parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
-    if parameters.pop("rngs", None) is None:
+def _defaults(cls: Any, name: str) -> dict[str, Any]:
+    """Returns the fields that a module's constructor takes, and their defaults."""
+    if is_nnx(cls):
+        parameters = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+        if parameters.pop("rngs", None) is None:
+            raise UsageError(
+                f"config.model.name={name!r}: its constructor takes no rngs, which layers of nnx "
+                "need."
+            )
+        return {name: each.default for name, each in parameters.items()}
+    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
         raise UsageError(
-            f"config.model.name: the constructor of {cls.__name__} takes no rngs; its layers need "
-            "them."
+            f"config.model.name={name!r}: {cls!r} is no class of linen or nnx modules."
         )
-    return set(parameters), {name: each.default for name, each in parameters.items()}
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
+    return {field: default for field, default in fields.items() if field not in ("parent", "name")}
 
 
 def _check_types(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Raises UsageError for "false" where False is meant: a recipe's sections lock no types."""
     for field, value in fields.items():
-        default = defaults.get(field)
+        default = defaults[field]
         if isinstance(default, bool) and not isinstance(value, bool):
             kind = "true or false"
         elif type(default) in (int, float) and (

@@ -56,7 +56,7 @@ def init_from(state: TrainState, source: InitFrom) -> tuple[TrainState, str]:
       UserError: there is no whole checkpoint or file, or nothing of it fits.
     """
     place, arrays = _arrays(source)
-    offered = _under_new_names(arrays, source.renamed)
+    offered, dropped = _under_new_names(arrays, source.renamed)
     variables, count = learnt(state.variables), 0
     faults: list[str] = []
     taken: list[str] = []
@@ -77,6 +77,8 @@ def init_from(state: TrainState, source: InitFrom) -> tuple[TrainState, str]:
     message = f"Arrays taken from {place}: {len(taken)}."
     if source.renamed:
         message += f" They are {_some(taken)}."
+    if dropped:
+        message += f" Left behind by --init_map: {_some(dropped)}."
     if faults:
         message += f" New, or left behind: {'; '.join(faults)}."
     return state.replace(variables=renewed(state.variables, variables)), message
@@ -107,11 +109,12 @@ def _arrays(source: InitFrom) -> tuple[Path, list[tuple[str, _Offered]]]:
 
 def _under_new_names(
     arrays: Sequence[tuple[str, _Offered]], renamed: Sequence[str]
-) -> dict[tuple[str, str], _Offered]:
-    """Returns what is offered, by collection and the name that it has here."""
+) -> tuple[dict[tuple[str, str], _Offered], list[str]]:
+    """Returns what is offered, by collection and the name that it has here; and what is not."""
     rules = [_rule(text) for text in renamed]
     used: set[str] = set()
     offered: dict[tuple[str, str], _Offered] = {}
+    dropped = []
     for collection, other in arrays:
         name = other.name
         for text, pattern, replacement in rules:
@@ -120,6 +123,7 @@ def _under_new_names(
                 used.add(text)
                 break
         if not name:
+            dropped.append(other.name)
             continue
         if before := offered.get((collection, name)):
             raise UsageError(
@@ -127,12 +131,12 @@ def _under_new_names(
             )
         offered[collection, name] = other
     if unused := [text for text, _, _ in rules if text not in used]:
-        names = ", ".join(dict.fromkeys(other.name for _, other in arrays))
+        others = " that no rule before it matches" if unused[0] != renamed[0] else ""
         raise UsageError(
-            f"--init_map={unused[0]}: matches the whole of no name that a rule before it does not. "
-            f"There are {names}."
+            f"--init_map={unused[0]}: matches the whole of no name{others}. There are "
+            f"{', '.join(sorted({other.name for _, other in arrays}))}."
         )
-    return offered
+    return offered, dropped
 
 
 def _rule(text: str) -> tuple[str, re.Pattern[str], str]:

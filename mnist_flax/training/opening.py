@@ -145,6 +145,12 @@ def _say_measure(workdir: Path, measure: Measure, writer: Writer, step: int) -> 
 
 def _finished(plan: Plan, workdir: Path, step: int) -> str:
     message = f"The run in {workdir} is finished: it stands at step {step:,}."
+    if step < plan.times.total_steps:
+        patience = plan.config.early_stopping_patience
+        message += (
+            f" It ended early, by config.early_stopping_patience={patience}: it goes on with a "
+            "larger one."
+        )
     if plan.config.tensorboard and not (workdir / "tensorboard").exists():
         message += " Event files for TensorBoard take one more step."
     return message

@@ -131,7 +131,7 @@ def _newest_metadata(
     harmful = {
         name: pair
         for name, pair in changed.items()
-        if not is_harmless(name, length_matters=matters)
+        if not (is_harmless(name, length_matters=matters) or _is_more_patient(name, pair))
         or (evaluations_matter and name in WHAT_IS_EVALUATED)
         or (other_data and name.startswith("data."))
     }
@@ -156,6 +156,11 @@ def _newest_metadata(
             f"step {steps[-1]}. Put it back, or start afresh with --workdir={workdir}-new"
         )
     return metadata | {"changed": {name: list(pair) for name, pair in changed.items()}}
+
+
+def _is_more_patient(name: str, pair: tuple[Any, Any]) -> bool:
+    """Says whether all that changed is how long a run waits that may end early before and after."""
+    return name == "early_stopping_patience" and all(pair)
 
 
 def close_what_was_told(state: TrainState, step: int, rows: Sequence[dict[str, Any]]) -> TrainState:

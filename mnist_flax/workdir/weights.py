@@ -46,4 +46,4 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: its bfloat16
-        raise UserError(f"{path}: is no safetensors file ({first_line(error)}).") from error
+        raise UserError(f"{path}: is no whole safetensors file ({first_line(error)}).") from error

@@ -224,3 +224,15 @@ def test_every_fault_at_once() -> None:
 def test_a_mistake_of_ours_in_a_check_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         validate(recipe(), others=[lambda config: 1 // 0])
+
+
+def test_a_recipe_adds_fields_to_the_sections_that_pass_them_on_and_to_no_other() -> None:
+    config = default_config()
+    config.optimizer.momentum, config.model.hidden = 0.9, 64
+    config.augment.mixup = ConfigDict({"alpha": 0.4})
+    with pytest.raises(AttributeError):
+        config.batchsize = 3
+    with pytest.raises(AttributeError):
+        config.data.nmae = "mnist"
+    with pytest.raises(TypeError):
+        config.optimizer.learning_rate = "fast"

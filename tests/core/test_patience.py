@@ -76,6 +76,18 @@ def test_on_a_plateau_steps_become_smaller_and_the_rows_say_so() -> None:
     assert int(state["optimizer"]) == 6
 
 
+def test_the_norm_in_the_rows_is_that_of_the_smaller_step() -> None:
+    def normed(variables: Any, opt_state: Any, *_: Any) -> Any:
+        return variables, opt_state, {"update_norm": jnp.float32(6), "count": jnp.int32(2)}
+
+    task = with_patience(walker()._replace(update=normed), 0, slow_after=1, slow_factor=0.5)
+    state = task.init_opt({})
+    for score in (0.5, 0.4):
+        state = task.after_evaluation(state, {"score": score}).opt_state
+    _, _, sums = task.update({"params": {"x": jnp.float32(0)}}, state, None, None, None)
+    assert (float(sums["update_norm"]), int(sums["count"])) == (3, 2)
+
+
 def test_with_a_factor_of_one_no_bit_is_another() -> None:
     def tenth(variables: Any, opt_state: Any, *_: Any) -> Any:
         return {"params": {"x": variables["params"]["x"] + jnp.float32(0.1)}}, opt_state, {}
@@ -135,7 +147,10 @@ def test_a_run_ends_early_and_an_interrupted_one_at_the_same_bits(
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes(), path
     capsys.readouterr()
     assert int(train(config, tmp_path / "many").step) == end
-    assert f"is finished: it stands at step {end}." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"is finished: it stands at step {end}. It ended early, by config.early_s" in told
     config.eval_every_steps = 4
     with pytest.raises(UserError, match=r"eval_every_steps: was 8, now 4"):
         train(config, tmp_path / "many")
+    config.eval_every_steps, config.early_stopping_patience = 8, 6
+    assert int(train(config, tmp_path / "many").step) > end

@@ -86,7 +86,7 @@ def test_the_gradient_of_what_is_frozen_is_not_computed() -> None:
         ((("conv(", 1.0),), "config.optimizer.rates: 'conv(' is no regular expression: missing )"),
         (
             (("conv", 0.1),),  # not the whole path
-            "config.optimizer.rates: 'conv' matches the whole of no parameter's path. Left are "
+            "config.optimizer.rates: 'conv' matches the whole of no parameter's path. There are "
             "conv1/bias, conv1/kernel, logits/kernel, stem/bias, stem/kernel.",
         ),
         (

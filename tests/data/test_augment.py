@@ -10,15 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config
-from mnist_flax.data.augment import (
-    AUGMENTATIONS,
-    check_augment,
-    create_augment,
-    normalize,
-    random_rotation,
-    random_scaling,
-    random_shift,
-)
+from mnist_flax.data.augment import AUGMENTATIONS, check_augment, create_augment, normalize
+from mnist_flax.data.distort import random_rotation, random_scaling, random_shift
 from mnist_flax.data.sources import take_batch
 from mnist_flax.errors import UsageError
 
@@ -245,7 +238,7 @@ def gives_nothing(key: jax.Array, images: jax.Array) -> None:
             "config.augment.order='random_shift,random_rotation': several names are quoted, each "
             "by itself: \"'random_shift','random_rotation'\".",
         ),
-        (section(3), "config.augment.order: 3 is no name. Known: random_rotation, "),
+        (section(3), "config.augment.order: 3 is no name. Known: elastic_distortion, "),
         (section("builtins:max"), "config.augment.max: 'builtins:max' is called with (key, "),
         (section(f"{__name__}:order"), f"config.augment.order: '{__name__}:order' fails on"),
         (

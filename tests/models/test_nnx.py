@@ -139,7 +139,7 @@ def test_one_that_is_told_whether_it_trains() -> None:
         (
             f"{__name__}:WithoutRngs",
             {},
-            "config.model.name: the constructor of WithoutRngs takes no rngs",
+            f"config.model.name='{__name__}:WithoutRngs': its constructor takes no rngs",
         ),
         (NAME, {"feature": 3}, f"config.model.feature: '{NAME}' has no such field. Did you mean "),
         (NAME, {"features": "x"}, "config.model.features='x': must be a number"),
@@ -177,8 +177,8 @@ def test_a_run_resumes_to_the_bit(tiny_config: ConfigDict, tmp_path: Path) -> No
 
 def test_the_network_of_the_guide() -> None:
     guide = Path(__file__).parents[2] / "docs/guide/training.md"
-    (text,) = re.findall(r"```python\n(class Net.*?)```", guide.read_text(), re.DOTALL)
-    scope: dict[str, Any] = {"nnx": nnx, "__name__": "guide"}
+    (text,) = re.findall(r"```python\n(# net.py.*?)```", guide.read_text(), re.DOTALL)
+    scope: dict[str, Any] = {"__name__": "guide"}
     exec(text, scope)
     module = scope["Net"](rngs=nnx.Rngs(0))
     assert module(jnp.ones((2, 28, 28, 1))).shape == (2, 10)

@@ -159,6 +159,7 @@ def test_names_there_and_here(tiny_config, tmp_path, source, weights, kind):
     assert not np.array_equal(ours["logits"]["kernel"], theirs["logits"]["kernel"])
     (told,) = [row["message"] for row in events(tmp_path, "init_from")]
     assert ": 6. They are conv/bias as backbone/conv/bias, conv/kernel as backbone/conv" in told
+    assert " Left behind by --init_map: logits/bias, logits/kernel. New, or" in told
     assert "params/backbone/logits/kernel is float32[36, 10], there nothing" in told
     assert "params/head/kernel is float32[10, 10], there nothing" in told
 
@@ -183,7 +184,7 @@ def test_a_strangers_file_names_no_collections(tiny_config, tmp_path):
         ("conv", r"--init_map=conv: must be PATTERN=>NAME, such as 'backbone/\(\.\*\)=>"),
         ("conv(=>x", r"--init_map=conv\(=>x: missing \)"),
         (r"conv.*=>\1", r"--init_map=conv\.\*=>\\1: invalid group reference 1"),
-        ("cov/.*=>x", r"--init_map=cov/\.\*=>x: matches the whole of no name .* There are conv/"),
+        ("cov/.*=>x", r"--init_map=cov/\.\*=>x: matches the whole of no name\. There are conv/"),
         ("conv/=>x", r"--init_map=conv/=>x: matches the whole of no name"),
         (".*=>x", r"--init_map: conv/bias and conv/kernel would both be called x here\."),
     ],
@@ -196,7 +197,7 @@ def test_what_is_wrong_with_a_rule(tiny_config, tmp_path, source, rule, told):
 
 def test_a_file_that_is_no_such_file(tiny_config, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"PK and more")
-    with pytest.raises(UserError, match=r"x\.safetensors: is no safetensors file \("):
+    with pytest.raises(UserError, match=r"x\.safetensors: is no whole safetensors file \("):
         train(tiny_config, tmp_path / "run", init_from=(tmp_path / "x.safetensors",))
 
 

@@ -21,7 +21,7 @@ from mnist_flax.config import overridden
 from mnist_flax.core.state import try_task
 from mnist_flax.core.task import Metric, Spec, Task
 from mnist_flax.data import load
-from mnist_flax.data.augment import rotate
+from mnist_flax.data.distort import rotate
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 from mnist_flax.tasks import create_task
