@@ -61,10 +61,7 @@ def with_patience(task: Task, stop_after: int, slow_after: int, slow_factor: flo
     larger = task.metrics[task.best].larger_is_better
 
     def init_opt(variables: Variables) -> OptState:
-        zero = jnp.int32(0)
-        worst = jnp.float32(-jnp.inf if larger else jnp.inf)
-        kept = Patience(best=worst, waited=zero, flat=zero, factor=jnp.float32(1))
-        return {"optimizer": task.init_opt(variables), "patience": kept}
+        return {"optimizer": task.init_opt(variables), "patience": _nothing_yet(larger)}
 
     def update(
         variables: Variables, opt_state: OptState, batch: Batch, step: jax.Array, key: jax.Array
@@ -83,17 +80,13 @@ def with_patience(task: Task, stop_after: int, slow_after: int, slow_factor: flo
         return after, {"optimizer": inner, "patience": opt_state["patience"]}, sums
 
     def after_evaluation(opt_state: OptState, means: Mapping[str, float]) -> Consequence:
-        kept, value = jax.device_get(opt_state["patience"]), np.float32(means[task.best])
-        if value > kept.best if larger else value < kept.best:
-            kept = kept.replace(best=value, waited=np.int32(0), flat=np.int32(0))
-        else:
-            kept = kept.replace(waited=kept.waited + np.int32(1), flat=kept.flat + np.int32(1))
+        kept = _counted(jax.device_get(opt_state["patience"]), np.float32(means[task.best]), larger)
         best = f"{task.best.replace('_', ' ')} {kept.best:{task.metrics[task.best].format}}"
-        told = {}
         ends = bool(stop_after and kept.waited >= stop_after)
+        told = {}
         if ends:
             told["early_stop"] = (
-                f"No better than {best} for {_evaluations(kept.waited)}: the run ends here, by "
+                f"No better than {best} for {_evaluations(int(kept.waited))}: the run ends here, by "
                 f"config.early_stopping_patience={stop_after}."
             )
         elif slow_after and kept.flat >= slow_after:
@@ -111,6 +104,18 @@ def with_patience(task: Task, stop_after: int, slow_after: int, slow_factor: flo
         rates={name: _of_inner(name, rate) for name, rate in task.rates.items()},
         after_evaluation=after_evaluation,
     )
+
+
+def _nothing_yet(larger: bool) -> Patience:
+    worst, zero = jnp.float32(-jnp.inf if larger else jnp.inf), jnp.int32(0)
+    return Patience(best=worst, waited=zero, flat=zero, factor=jnp.float32(1))
+
+
+def _counted(kept: Patience, value: np.float32, larger: bool) -> Patience:
+    """Counts an evaluation, whose value is compared as it is kept: in float32."""
+    if value > kept.best if larger else value < kept.best:
+        return kept.replace(best=value, waited=np.int32(0), flat=np.int32(0))
+    return kept.replace(waited=kept.waited + np.int32(1), flat=kept.flat + np.int32(1))
 
 
 def _of_inner(name: str, rate: Rate) -> Rate:
