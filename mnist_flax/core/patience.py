@@ -86,8 +86,8 @@ def with_patience(task: Task, stop_after: int, slow_after: int, slow_factor: flo
         told = {}
         if ends:
             told["early_stop"] = (
-                f"No better than {best} for {_evaluations(int(kept.waited))}: the run ends here, by "
-                f"config.early_stopping_patience={stop_after}."
+                f"No better than {best} for {_evaluations(int(kept.waited))}: the run ends here, "
+                f"by config.early_stopping_patience={stop_after}."
             )
         elif slow_after and kept.flat >= slow_after:
             kept = kept.replace(flat=np.int32(0), factor=kept.factor * np.float32(slow_factor))
