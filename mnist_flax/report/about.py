@@ -123,6 +123,9 @@ def _conditions(
     if dataset.fingerprint != restored.trained_on["fingerprint"]:
         yield "fingerprint of the run's own data", restored.trained_on["fingerprint"]
     yield "images", " × ".join(map(str, restored.image_shape))
+    if decay := restored.config.ema_decay:
+        told = "a mean of the last steps'; figures called learnt are of those of the step itself"
+        yield "parameters", f"{told} (config.ema_decay={decay})"
     prepared = preparation.told(restored.preparation, restored.image_shape)
     yield "pictures of one's own", f"{prepared} (unless --center says otherwise)"
     yield from trained_in.items()

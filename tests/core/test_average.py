@@ -17,8 +17,10 @@ from mnist_flax.core.average import AVERAGE, learnt, with_average
 from mnist_flax.core.task import Task
 from mnist_flax.data.batch import Batch
 from mnist_flax.keys import rng_key
+from mnist_flax.report import write_report
 from mnist_flax.training import train
 from mnist_flax.training.finetune import InitFrom
+from mnist_flax.use.restore import load_data
 
 
 class Counter:
@@ -155,3 +157,11 @@ def test_a_run_may_start_from_it(runs: dict[str, Path], tmp_path: Path) -> None:
         train(config, workdir, init_from=InitFrom(runs["averaged"]))
         found = mnist_flax.restore(workdir, "latest", {}).variables
         jax.tree.map(np.testing.assert_array_equal, found["params"], average["params"])
+
+
+def test_a_report_says_whose_figures_they_are(runs: dict[str, Path]) -> None:
+    for name, told in (("averaged", True), ("plain", False)):
+        restored = mnist_flax.restore(runs[name], "latest", {})
+        page = write_report(runs[name], restored, load_data(restored, print)).read_text()
+        assert ("figures called learnt are of those of the step itself" in page) is told
+        assert ("learnt accuracy" in page) is told
