@@ -226,9 +226,9 @@ def test_what_is_exported_is_the_generator(run: Path, launch: Launch) -> None:
     done = launch(*flags, "--mode=export", "--format=all")
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (run / "export").iterdir())
-    assert names == ["MODEL_CARD.md", "sampler.onnx", "sampler.stablehlo"]
+    assert names == ["MODEL_CARD.md", "sampler.onnx", "sampler.stablehlo", "weights.safetensors"]
     files = [Path(json.loads(line)["file"]).name for line in done.stdout.splitlines()]
-    assert files == ["sampler.stablehlo", "sampler.onnx", "MODEL_CARD.md"]
+    assert files == ["sampler.stablehlo", "sampler.onnx", "MODEL_CARD.md", "weights.safetensors"]
     card = (run / "export/MODEL_CARD.md").read_text()
     assert "| input | `latents` | float32, standard normal | [batch, 64] |" in card
     assert "`sampler` draws pictures out of latents" in card
