@@ -33,7 +33,7 @@ def weights_content(variables: Mapping[str, Any], about: Mapping[str, Any]) -> b
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file by their names.
+    """Returns the arrays of a file by their names, in alphabetical order.
 
     Raises:
       UserError: it cannot be read, or is no safetensors file.
@@ -42,7 +42,8 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     try:
-        return dict(load(path.read_bytes()))
+        # Its own order is another each time.
+        return dict(sorted(load(path.read_bytes()).items()))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: its bfloat16

@@ -20,6 +20,7 @@ from mnist_flax.export import export_weights
 from mnist_flax.training import train
 from mnist_flax.training.finetune import InitFrom
 from mnist_flax.use.restore import restore
+from mnist_flax.workdir.weights import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,11 @@ def test_names_there_and_here(tiny_config, tmp_path, source, weights, kind):
     assert " Left behind by --init_map: logits/bias, logits/kernel. New, or" in told
     assert "params/backbone/logits/kernel is float32[36, 10], there nothing" in told
     assert "params/head/kernel is float32[10, 10], there nothing" in told
+
+
+def test_a_files_names_come_in_one_order(weights):
+    names = list(read_weights(weights))  # which safetensors gives in another order each time
+    assert names == sorted(names) and len(names) > 6
 
 
 def test_a_strangers_file_names_no_collections(tiny_config, tmp_path):
