@@ -53,7 +53,7 @@ def count_dead(name: str, data_dir: str | None) -> list[dict[str, Any]]:
 
     rows = []
     for seed in range(STARTS):
-        state = train_chunk(new_state(seed), source.feed(0, STEPS), jnp.int32(STEPS))
+        state, _ = train_chunk(new_state(seed), source.feed(0, STEPS), jnp.int32(STEPS))
         parts = np.array_split(evaluation.images, 10)
         logits = np.concatenate([logits_of(state.variables, part) for part in parts])
         row = {

@@ -23,10 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import jax.numpy as jnp
 
+from mnist_flax.cpu import half_precision
 from mnist_flax.errors import UserError
 from mnist_flax.workdir.environment import environment, processor
 
 ROOT = Path(__file__).resolve().parent.parent
+PEER = ROOT / "benchmarks" / "peers" / "classification.py"
 PRODUCT_FLOPS = 2 * 2048**3
 _PRODUCT_SECONDS = 0.2  # shorter measurements would time the dispatch
 
@@ -40,17 +42,17 @@ def parse(
     parser.add_argument("--quick", action="store_true", help="two rounds of two steps, for a look")
     parser.add_argument("--output", type=Path, help="a JSON file to write; default: none")
     parsed = parser.parse_args(arguments)
-    if len({parsed.__dict__.get(name) is None for name in ("torch_python", "torch_peer")}) == 2:
-        parser.error("--torch_python and --torch_peer: give both or none")
+    if parsed.__dict__.get("torch_peer") and not parsed.torch_python:
+        parser.error("--torch_peer: needs a --torch_python to run it")
     parsed.rounds = parsed.rounds or (2 if parsed.quick else 5)
     parsed.steps = parsed.steps or (2 if parsed.quick else steps)
     return parsed
 
 
 def add_peer(parser: argparse.ArgumentParser) -> None:
-    """Adds the two flags of the benchmarks that look at PyTorch, too."""
-    parser.add_argument("--torch_python", help="an interpreter that has torch")
-    parser.add_argument("--torch_peer", help="the program that it runs")
+    """Adds the flags of the benchmarks that look at PyTorch, too."""
+    parser.add_argument("--torch_python", help="an interpreter that has torch; without it no peer")
+    parser.add_argument("--torch_peer", help=f"the program that it runs; default: {PEER.name}")
 
 
 def positive(text: str) -> int:
@@ -98,15 +100,15 @@ def peak_memory() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
-def matrix_product() -> Callable[[], float]:
-    """Returns a measurement, in FLOP/s: a jitted product of 2048×2048 float32 matrices.
+def matrix_product(dtype: str = "float32") -> Callable[[], float]:
+    """Returns a measurement, in FLOP/s: a jitted product of 2048×2048 matrices of this dtype.
 
     The precision is JAX's default for the device. Each product takes the last one's result, so that
     none of them overlap; entries of 1/2048 on average keep it from growing.
     """
     shape = (2, 2048, 2048)
-    first, second = jax.random.uniform(jax.random.key(0), shape, maxval=2 / 2048)
-    product = jax.jit(jnp.matmul)
+    first, second = jax.random.uniform(jax.random.key(0), shape, maxval=2 / 2048).astype(dtype)
+    product = jax.jit(jnp.matmul, compiler_options=half_precision.options(dtype))
 
     def run(count: int) -> float:
         started = time.perf_counter()

@@ -32,7 +32,7 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
-from mnist_flax.training.compilation import Programs, compile_programs, init_state
+from mnist_flax.training.compilation import Programs, init_state, start_compiling
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.loop import Run, run_loop
 from mnist_flax.training.standing import Standing
@@ -73,7 +73,7 @@ def main() -> int:
 
 def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[float]]:
     state = init_state(plan)
-    programs = compile_programs(plan, state)
+    programs = start_compiling(plan, step=0)()
 
     def bare() -> float:
         nonlocal state
@@ -81,7 +81,7 @@ def _measure(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[float]
         jax.block_until_ready(fed)
         started = time.perf_counter()
         for feed, count in fed:
-            state = programs.train_chunk(state, feed, jnp.int32(count))
+            state, _ = programs.train_chunk(state, feed, jnp.int32(count))
         jax.block_until_ready(state)
         return (time.perf_counter() - started) / arguments.steps
 

@@ -2,15 +2,16 @@
 
     python benchmarks/throughput.py --data_dir=FOLDER                       all recipes: minutes
     python benchmarks/throughput.py --only=tutorial --quick                 a look, in seconds
-    python benchmarks/throughput.py --torch_python=PYTHON --torch_peer=PROGRAM --output=FILE
+    python benchmarks/throughput.py --torch_python=PYTHON --dtype=bfloat16 --output=FILE
 
 `ours` is the compiled chunk of a run, fed as in a run. `plain` is the same model, optimizer and
 batches without the rewriting of mnist_flax.cpu: a jitted step, called from a Python loop. `torch`
-is a program of your own, run as a process of its own while this one waits: `PYTHON PROGRAM
-throughput --arch=tutorial --batch=100 --steps=60` prints {"peer": "torch 2.13.0", "ms_per_step":
-61.2} as its last line. A round takes each of them once, and the rate of a plain matrix product.
-Figures are medians over the rounds, with the lowest and the highest; ratios are taken within a
-round.
+is peers/classification.py, or another --torch_peer, run by an interpreter that has PyTorch, as a
+process of its own while this one waits: at first in all its ways (layouts, compiled and not), then
+in the fastest of them. `PYTHON PEER throughput --recipe=lenet --dtype=float32 --steps=60 --way=all`
+prints {"peer": "torch 2.13.0", "way": "channels_last", "ms_per_step": 61.2} as its last line. A
+round takes each of them once, and the rate of a plain matrix product, in the same dtype. Figures
+are medians over the rounds, with the lowest and the highest; ratios are taken within a round.
 
 A step's FLOPs are counted from the jaxpr of the forward pass: two for each multiplication of a
 convolution or matrix product, those with padding included. The backward pass has twice as many,
@@ -36,17 +37,17 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from mnist_flax.core.optimizers import optimizer_of
 from mnist_flax.core.state import PyTree, TrainState
 from mnist_flax.core.task import Variables
+from mnist_flax.cpu import half_precision
 from mnist_flax.data.augment import normalize
 from mnist_flax.data.batch import batch_like
 from mnist_flax.data.sources import Feed, Source
 from mnist_flax.errors import UserError
 from mnist_flax.keys import rng_key
-from mnist_flax.training.compilation import compile_programs, init_state
+from mnist_flax.training.compilation import init_state, start_compiling
 from mnist_flax.training.gather import Plan, gather
 
 DRAWING = {"dcgan", "dcgan_fast", "vae"}  # whose peers are others
 RECIPES = sorted({path.stem for path in (machine.ROOT / "configs").glob("*.py")} - DRAWING)
-PEER_ARCHS = ("lenet_augmented", "rmsprop", "tutorial")  # recipes that the PyTorch peer has, too
 
 
 def main() -> int:
@@ -54,13 +55,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(RECIPES), help=f"of {', '.join(RECIPES)}")
     parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--ours_only", action="store_true", help="neither plain Flax nor PyTorch")
     machine.add_peer(parser)
     arguments = machine.parse(parser, steps=60)
     names = machine.choose(parser, arguments.only, RECIPES)
     results: dict[str, Any] = {"conditions": machine.conditions()}
-    results |= {"rounds": arguments.rounds, "steps": arguments.steps, "recipes": {}}
+    results |= {"dtype": arguments.dtype, "rounds": arguments.rounds, "steps": arguments.steps}
+    results["recipes"] = {}
     machine.print_conditions(results["conditions"])
+    if said := half_precision.told(arguments.dtype):
+        print(said)
     try:
         for name in names:
             results["recipes"][name] = _measure(name, arguments)
@@ -75,23 +80,27 @@ def main() -> int:
 
 
 def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    plan = load_plan(name, arguments.data_dir)
+    plan = load_plan(name, arguments.data_dir, arguments.dtype)
     dataset, batch_size = plan.dataset, plan.config.batch_size
-    peer: dict[str, Any] = {}
+    peer: dict[str, Any] = {"way": "all"}
 
     def torch_step(steps: int) -> float:
-        command = [arguments.torch_python, arguments.torch_peer, "throughput", f"--arch={name}"]
-        command += [f"--batch={batch_size}", f"--steps={steps}"]
-        peer.update(machine.parse_peer(machine.call(command), ("peer", "ms_per_step")))
+        program = arguments.torch_peer or str(machine.PEER)
+        command = [arguments.torch_python, program, "throughput", f"--recipe={name}"]
+        command += [f"--dtype={arguments.dtype}", f"--steps={steps}", f"--way={peer['way']}"]
+        fields = ("peer", "way", "ms_per_step")
+        peer.update(machine.parse_peer(machine.call(command), fields))
         return peer["ms_per_step"] / 1000
 
     steps = {"ours": our_step(plan)}
     if not arguments.ours_only:
         steps["plain"] = plain_step(plan)
-        if arguments.torch_peer and name in PEER_ARCHS:
+        if arguments.torch_python:
+            torch_step(arguments.steps)  # which way is the fastest
             steps["torch"] = torch_step
     measures = {kind: functools.partial(step, arguments.steps) for kind, step in steps.items()}
-    taken = machine.interleave({**measures, "product": machine.matrix_product()}, arguments.rounds)
+    product = machine.matrix_product(arguments.dtype)
+    taken = machine.interleave({**measures, "product": product}, arguments.rounds)
     images = batch_like(batch_size, plan.spec.image_shape).images
     forward, step = count_flops(plan.task.model, plan.tried.form.variables, images)
     return {
@@ -101,7 +110,7 @@ def _measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "step_flops": step,
         "product_flops_per_second": taken.pop("product"),
         "seconds_per_step": taken,
-        "torch": peer.get("peer"),
+        "torch": f"{peer['peer']}, {peer['way']}" if "peer" in peer else None,
     }
 
 
@@ -127,20 +136,20 @@ def _show(name: str, measured: dict[str, Any]) -> None:
     machine.print_table(head, rows)
 
 
-def load_plan(name: str, data_dir: str | None) -> Plan:
+def load_plan(name: str, data_dir: str | None, dtype: str = "float32") -> Plan:
     """Returns what a run of configs/<name>.py would be; the sample will do for a clock."""
     config = importlib.import_module(f"configs.{name}").get_config()
-    config.data.data_dir = data_dir
+    config.data.data_dir, config.compute_dtype = data_dir, dtype
     return gather(config, print)
 
 
 def our_step(plan: Plan) -> Callable[[int], float]:
     """Returns run(count) -> seconds per step of the compiled chunk, as training runs it."""
     state = init_state(plan)
-    programs = compile_programs(plan, state)
+    programs = start_compiling(plan, step=0)()
 
     def advance(state: TrainState, feed: Feed, count: int) -> TrainState:
-        return programs.train_chunk(state, feed, jnp.int32(count))
+        return programs.train_chunk(state, feed, jnp.int32(count))[0]
 
     return timed(plan.source, state, advance)
 

@@ -14,16 +14,22 @@ the evaluation row that reaches the target is in metrics.jsonl; the run is then 
     rest      what remains: saves, rows, waiting
 
 Beside each run stands the time of a step of `tutorial` and the rate of a matrix product, measured
-right after it, so that seconds of different machines can be compared. With --torch_python and
---torch_peer a program of your own takes its turn after each run (its network may be another):
-`PYTHON PROGRAM accuracy --target=0.99 --seed=0` prints {"reached": true, "seconds": 61.5} as its
-last line, with "history": [[1, 0.985, 30.2], …] (epoch, accuracy, seconds) if it likes.
+right after it, so that seconds of different machines can be compared. With --torch_python, an
+interpreter that has PyTorch, peers/classification.py takes its turn after each run: the recipe of
+speedrun in PyTorch, in the same dtype. Another --torch_peer may be named: `PYTHON PEER accuracy
+--target=0.99 --seed=0 --dtype=float32` prints {"reached": true, "seconds": 61.5} as its last line,
+with "history": [[1, 0.985, 30.2], …] (epoch, accuracy, seconds) if it likes.
+
+With --starts=2 each seed is started so often, in a workdir of its own, and the last counts: the
+programs of the first are kept (config.compilation_cache), in a folder that is deleted afterwards.
 """
 
 import argparse
 import json
 import math
+import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -50,6 +56,8 @@ def main() -> int:
     parser.add_argument("--target", type=float, required=True, help="such as 0.99")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--data_dir", help="config.data.data_dir; by default what launch.py finds")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--starts", type=machine.positive, default=1)
     machine.add_peer(parser)
     passed_on = [argument for argument in sys.argv[1:] if argument.startswith("--config.")]
     own = [argument for argument in sys.argv[1:] if argument not in passed_on]
@@ -75,12 +83,15 @@ def measure(seed: str, passed_on: list[str], arguments: argparse.Namespace) -> R
     """Returns one seed's run, the peer's, and the pace of the machine right after them."""
     command = [sys.executable, str(machine.ROOT / "launch.py"), "--mode=train"]
     command += [f"--config={arguments.config}", f"--config.seed={seed}"]
-    command += ["--config.data.fallback=none", *passed_on]
+    command += ["--config.data.fallback=none", f"--config.compute_dtype={arguments.dtype}"]
     command += [f"--config.data.data_dir={arguments.data_dir}"] if arguments.data_dir else []
+    command += passed_on
     with tempfile.TemporaryDirectory() as folder:
-        rows, console = follow(command, Path(folder), arguments.target)
+        for _ in range(arguments.starts):
+            shutil.rmtree(Path(folder) / "run", ignore_errors=True)
+            rows, console = follow(command, Path(folder), arguments.target)
         run: Row = {"seed": seed, **summarize(rows, console, arguments.target)}
-        if arguments.torch_peer:
+        if arguments.torch_python:
             run |= _peer(seed, arguments)
         return run | _pace(Path(folder) / "throughput.json", arguments)
 
@@ -92,7 +103,10 @@ def follow(command: list[str], folder: Path, target: float) -> tuple[Stamped, st
     with console.open("w") as stream:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*command, f"--workdir={workdir}"], stdout=stream, stderr=subprocess.STDOUT
+            [*command, f"--workdir={workdir}"],
+            env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
         )
         try:
             while True:
@@ -178,9 +192,10 @@ def _training_seconds(rows: list[Row]) -> float:
 
 
 def _peer(seed: str, arguments: argparse.Namespace) -> Row:
-    command = [arguments.torch_python, arguments.torch_peer, "accuracy", f"--seed={seed}"]
-    command += [f"--target={arguments.target}"]
-    command += [f"--data={arguments.data_dir}"] if arguments.data_dir else []
+    program = arguments.torch_peer or str(machine.PEER)
+    command = [arguments.torch_python, program, "accuracy", f"--seed={seed}"]
+    command += [f"--target={arguments.target}", f"--dtype={arguments.dtype}"]
+    command += [f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []
     told = machine.parse_peer(machine.call(command), ("reached", "seconds"))
     seconds = told["seconds"] if told["reached"] else None
     return {"torch_seconds": seconds, "torch_history": told.get("history", [])}

@@ -140,7 +140,7 @@ def launch_environment(*, compiles: bool = False) -> dict[str, str]:
         "COLUMNS": "100",
     }
     if compiles:
-        return environment
+        return environment | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     return environment | {
         "JAX_COMPILATION_CACHE_DIR": str(compiled[0]),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mnist_flax.cli.flags import FLAGS, describe_flags, parse
 from mnist_flax.cli.hints import say
+from mnist_flax.cli.kept_programs import hide_false_alarms
 from mnist_flax.cli.modes import MODES
 from mnist_flax.errors import UserError, out_of_memory
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
         # A path comes out in the bytes that it has; what a console's alphabet lacks, as an escape.
         utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+    hide_false_alarms()  # before a recipe imports JAX
     try:
         launch = parse(argv)
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
 from mnist_flax.cli.hints import after_a_stop, after_training, say
+from mnist_flax.cli.kept_programs import kept_programs
 from mnist_flax.config import overridden
 from mnist_flax.config.paths import expanded
 from mnist_flax.errors import UsageError, UserError
@@ -40,12 +41,10 @@ def _train(launch: Launch) -> int:
         init_from = (source, FLAGS.checkpoint, FLAGS.init_map)
     with StopSignals() as stop:
         from mnist_flax.training import train
-        from mnist_flax.training.compilation import keep_compiled_programs
         from mnist_flax.training.gather import pretended_task
 
-        if kept := keep_compiled_programs():
-            say(f"Compiled programs are kept in {kept}.")
-        train(config, folder, should_stop=stop.requested, init_from=init_from)
+        with kept_programs(launch, say):
+            train(config, folder, should_stop=stop.requested, init_from=init_from)
     if stop.signal is not None:
         after_a_stop(launch)
         return 128 + stop.signal
@@ -253,12 +252,20 @@ def _load_data(restored: "Restored") -> "Dataset":
     return dataset
 
 
+def _use(mode: Callable[[Launch], int]) -> Callable[[Launch], int]:
+    def with_kept_programs(launch: Launch) -> int:
+        with kept_programs(launch, say):
+            return mode(launch)
+
+    return with_kept_programs
+
+
 MODES: Mapping[str, Callable[[Launch], int]] = {
-    "train": _train,
-    "eval": _evaluate,
-    "predict": _predict,
-    "report": _report,
-    "sample": _sample,
-    "serve": _serve,
-    "export": _export,
+    "train": _train,  # answers signals before anything is imported
+    "eval": _use(_evaluate),
+    "predict": _use(_predict),
+    "report": _use(_report),
+    "sample": _use(_sample),
+    "serve": _use(_serve),
+    "export": _use(_export),
 }

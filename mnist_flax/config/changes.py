@@ -20,6 +20,7 @@ _HARMLESS = (
     "observers",
     "log_probabilities",
     "tensorboard",
+    "compilation_cache",
     "task.judge",
     "data.name",
     "data.data_dir",

@@ -82,6 +82,10 @@ def default_config() -> ConfigDict:
     # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.
     config.tensorboard = False
 
+    # What is compiled is kept in ~/.cache/mnist_flax/compiled and read by the next start, of this
+    # recipe on this machine.
+    config.compilation_cache = True
+
     config.data = ConfigDict()
     # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
     config.data.name = "mnist"

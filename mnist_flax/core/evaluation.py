@@ -3,16 +3,19 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mnist_flax.core.sums import Sums, means, merge
+from mnist_flax.core.chunk import Evaluated, nothing_evaluated
+from mnist_flax.core.sums import means
 from mnist_flax.core.task import Task, Variables
 from mnist_flax.data.sources import Feed, Source
 from mnist_flax.errors import UsageError
+
+_CHUNK_SECONDS = 1.0  # after so long a stop is looked for
 
 
 class Measure(NamedTuple):
@@ -52,48 +55,47 @@ class Evaluation:
 
 
 def evaluate(
-    eval_batch: Callable[[Variables, Feed, jax.Array], tuple[Sums, dict[str, Any]]],
+    eval_chunk: Callable[[Evaluated, Variables, Feed, jax.Array, jax.Array], Evaluated],
     variables: Variables,
     source: Source,
     task: Task,
     should_stop: Callable[[], bool] = lambda: False,
     measure: Measure | None = None,
 ) -> Evaluation | None:
-    """Evaluates batch by batch.
+    """Evaluates a split: one batch, and then as many at once as take about a second.
 
     Args:
-      eval_batch: of core/chunk.py, compiled.
+      eval_chunk: of core/chunk.py, compiled.
       variables: the task's.
       source: of the split; its last batch is filled up and masked.
       task: its metrics give the order of the means.
-      should_stop: asked after every batch.
+      should_stop: asked between them.
       measure: what is measured besides.
 
     Returns:
       The means and outputs, or None when it was stopped before the end.
     """
     started = time.perf_counter()
-    total: Sums | None = None
-    parts = []
-    for index in range(source.steps_per_epoch):
-        sums, outputs = eval_batch(variables, source.feed(index, 1), jnp.int32(index))
-        total = sums if total is None else merge(total, sums)
-        parts.append(outputs)
-        # Without this wait all batches are queued at once, and a stop is seen when all are done.
-        jax.block_until_ready(total)
+    so_far = nothing_evaluated(task, variables, source)
+    index, count = 0, 1
+    while index < source.steps_per_epoch:
+        asked = time.perf_counter()
+        feed = source.feed(index, count)
+        so_far = eval_chunk(so_far, variables, feed, jnp.int32(index), jnp.int32(count))
+        jax.block_until_ready(so_far)
         if should_stop():
             return None
-    assert total is not None  # a split has at least one example
-    examples, columns = int(total["count"]), jax.device_get(parts)
+        index += count
+        fitting = int(count / (time.perf_counter() - asked) * _CHUNK_SECONDS)
+        count = min(source.steps_per_epoch - index, source.most_steps, max(1, fitting))
+    examples = int(so_far.sums["count"])
     # What fills the last batch up stands at its end.
-    outputs = {
-        name: np.concatenate([part[name] for part in columns])[:examples] for name in columns[0]
-    }
+    outputs = {name: values[:examples] for name, values in jax.device_get(so_far.outputs).items()}
     measured = measure.of(outputs) if measure else {}
     if lacking := [name for name in task.measured if name not in measured]:
         raise UsageError(f"Task.measure={task.measure!r}: gives no {lacking[0]!r} (Task.measured).")
     return Evaluation(
-        means={**measured, **means(total, task.metrics)},
+        means={**measured, **means(so_far.sums, task.metrics)},
         examples=examples,
         seconds=time.perf_counter() - started,
         outputs=outputs,

@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
+from mnist_flax.core.packing import packed
 from mnist_flax.core.rates import used_rate
 from mnist_flax.core.rates_by_path import check_rates, with_rates
 from mnist_flax.core.task import Rate
@@ -36,6 +37,11 @@ SCHEDULES = {
 }
 
 
+# Those of them that treat each number of a parameter by itself; of sgd there is little to save.
+_ELEMENTWISE = {
+    *("adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "lion"),
+    *("nadam", "nadamw", "optimistic_gradient_descent", "radam", "rmsprop", "yogi"),
+}
 # What an argument called `mask` may name: which parameters a weight decay touches.
 MASKS = {"kernels": "mnist_flax.core.optimizers:kernels"}
 _LENGTHS = ("decay_steps", "transition_steps")  # what schedules call the number of steps
@@ -117,6 +123,8 @@ def create_optimizer(
         raise UsageError(f"config.optimizer.name={config.name!r} gave {optimizer!r}, no optimizer.")
     if clip_by_global_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_by_global_norm), optimizer)
+    if config.name in _ELEMENTWISE and not masks:
+        optimizer = packed(optimizer)
     if rates:
         optimizer = with_rates(optimizer, rates)
     return _checked(optimizer, config.name)

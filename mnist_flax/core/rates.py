@@ -16,6 +16,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, jaxprs_in_params
 
+from mnist_flax import cpu
 from mnist_flax.core.task import OptState, Rate, Variables
 
 Build = Callable[[optax.Schedule], optax.GradientTransformation]
@@ -36,6 +37,8 @@ def used_rate(build: Build, schedule: optax.Schedule) -> Rate:
       schedule: count -> learning rate.
     """
 
+    value_at = _in_one_program(schedule)
+
     @functools.lru_cache(maxsize=1)
     def counts_of(treedef: Any, forms: tuple) -> list[int | None]:
         leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in forms]
@@ -45,7 +48,7 @@ def used_rate(build: Build, schedule: optax.Schedule) -> Rate:
         del step  # the optimizer's own count is what matters
         leaves, treedef = jax.tree.flatten((variables["params"], opt_state))
         counts = counts_of(treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-        return _rate(schedule, opt_state, counts)
+        return _rate(value_at, opt_state, counts)
 
     return rate
 
@@ -59,15 +62,39 @@ def known_rates(
     return known, [name for name in values if name not in known]
 
 
-def _rate(schedule: optax.Schedule, opt_state: OptState, counts: list[int | None]) -> float | None:
+def _in_one_program(schedule: optax.Schedule) -> Callable[[int], float]:
+    """Returns count -> learning rate; called by itself, a schedule compiles each of its operations.
+
+    With a one-cycle schedule of optax that made the first row of a run wait for a second.
+    """
+    fixed: list[Any] = []
+
+    def traced(count: jax.Array) -> Any:
+        value = schedule(count)
+        if not isinstance(value, jax.core.Tracer):
+            fixed.append(value)  # as it is: 0.001 is not float32's
+        return value
+
+    @functools.cache
+    def program() -> Callable[[jax.Array], Any]:
+        return jax.jit(traced, compiler_options=cpu.unoptimized())
+
+    def value_at(count: int) -> float:
+        value = program()(jnp.int32(count))
+        return float(fixed[0] if fixed else value)
+
+    return value_at
+
+
+def _rate(
+    value_at: Callable[[int], float], opt_state: OptState, counts: list[int | None]
+) -> float | None:
     leaves, treedef = jax.tree.flatten(opt_state)
     numbered = jax.tree.unflatten(treedef, range(len(leaves)))
     if None in counts or _scheduled(numbered) - set(counts):
         return None
-    # A count goes up with every update. A Python number, as a schedule by hand would be given.
-    rates = {
-        float(schedule(max(int(leaves[place]) - 1, 0))) for place in counts if place is not None
-    }
+    # A count goes up with every update.
+    rates = {value_at(max(int(leaves[place]) - 1, 0)) for place in counts if place is not None}
     kept = [value for _, value in optax.tree.get_all_with_path(opt_state, "learning_rate")]
     kept = [v for v in kept if getattr(v, "ndim", 1) == 0 and jnp.issubdtype(v.dtype, jnp.floating)]
     found = next(iter(rates)) if rates else float(kept[0]) if kept else None

@@ -26,7 +26,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, primitives
 
-from mnist_flax.cpu import convolution, pooling
+from mnist_flax.cpu import broadcasting, convolution, pooling
 
 
 def rewrite(fn: Callable) -> Callable:
@@ -52,6 +52,15 @@ def rewrite(fn: Callable) -> Callable:
 def for_backend(fn: Callable, backend: str | None = None) -> Callable:
     """Returns `rewrite(fn)` for "cpu" and fn itself for others; by default for JAX's own."""
     return rewrite(fn) if (backend or jax.default_backend()) == "cpu" else fn
+
+
+def unoptimized() -> dict[str, str | bool]:
+    """Returns `compiler_options` for a program that runs once, in milliseconds.
+
+    On a CPU it is compiled without LLVM's optimizations, which would take seconds for some; what
+    sums nothing gives the same bits without them.
+    """
+    return {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
 
 
 def slow_in_loop(step: Callable, *args: Any) -> list[str]:
@@ -112,6 +121,8 @@ def _replacement(eqn: JaxprEqn) -> Callable | None:
         return convolution.replacement(eqn)
     if eqn.primitive is primitives.reduce_window_max_p and pooling.is_plain(eqn):
         return pooling.replacement(eqn)
+    if broadcasting.is_plain(eqn):
+        return broadcasting.replacement(eqn)
     return None
 
 

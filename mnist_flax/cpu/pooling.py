@@ -53,7 +53,25 @@ def _forward(p: dict[str, Any], shape: tuple[int, ...], x: Array) -> Array:
     2×2/2 of 28×28×16 at batch 128 takes 0.2 ms where XLA's own takes 1.0; 3×3/2 of 28×28×12 takes
     0.6 instead of 2.0. The values are the same.
     """
-    return functools.reduce(lax.max, _windows(p, shape, _padded(p, x)))
+    maxima = functools.reduce(lax.max, _windows(p, shape, _padded(p, _wide(x))))
+    return maxima.astype(x.dtype)
+
+
+def _wide(x: Array) -> Array:
+    """Returns bfloat16 in float32, in which a CPU computes it in any case: converted only once.
+
+    With jax 0.12 on two cores a step of the tutorial's network takes 18 ms instead of 22 by that;
+    of lenet_augmented, whose 12 channels fill no vector, 9 instead of 23.
+    """
+    if x.dtype != jnp.bfloat16:
+        return x
+    wide = x.astype(jnp.float32)
+    return lax.optimization_barrier(wide) if _narrow(x) else wide
+
+
+def _narrow(x: Array) -> bool:
+    """Says whether channels fill no vector: then XLA converts one by one whatever is fused."""
+    return x.shape[-1] % 16 > 0
 
 
 def _padded(p: dict[str, Any], x: Array) -> Array:
@@ -78,7 +96,8 @@ def _gradient(p: dict[str, Any], x: Array, y: Array, dy: Array) -> Array:
     28×28×32 takes 1.3 instead of 2.8.
     """
     window, strides = np.array(p["window_dimensions"]), np.array(p["window_strides"])
-    low, shape = np.array(p["padding"])[:, 0], x.shape
+    low, shape, dtype = np.array(p["padding"])[:, 0], x.shape, x.dtype
+    x, y, dy = (_wide(array) for array in (x, y, dy))
     x = _padded(p, x)
     blocks, reach = -(-np.array(x.shape) // strides), -(-window // strides)
     # Room for the windows before the first, and for blocks at the end that begin no window.
@@ -96,6 +115,8 @@ def _gradient(p: dict[str, Any], x: Array, y: Array, dy: Array) -> Array:
 
     dx = functools.reduce(jnp.add, map(from_window, map(np.array, np.ndindex(*reach))))
     dx = dx.reshape(blocks * strides)
+    if dtype != dx.dtype:
+        dx = (lax.optimization_barrier(dx) if _narrow(dx) else dx).astype(dtype)
     return lax.pad(dx, jnp.array(0, dx.dtype), _edges(-low, low + shape - dx.shape))
 
 

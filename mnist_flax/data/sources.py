@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mnist_flax import cpu
 from mnist_flax.data.augment import EXTENDED_PARTS, create_batch_augment, extend
 from mnist_flax.data.batch import Batch
 from mnist_flax.data.dataset import Dataset, Split
@@ -62,7 +63,8 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
     def on_device() -> tuple[jax.Array, jax.Array]:
         return jax.device_put((dataset.train.images, dataset.train.labels))
 
-    @jax.jit
+    # A sort takes as long without LLVM's optimizations, and a third as long to compile.
+    @functools.partial(jax.jit, compiler_options=cpu.unoptimized())
     def epoch_order(epoch: jax.Array) -> jax.Array:
         order = order_of(rng_key(config.seed, "shuffle", epoch), total, config.data.shuffle)
         if not config.data.balance:

@@ -129,5 +129,6 @@ def _conditions(
     prepared = preparation.told(restored.preparation, restored.image_shape)
     yield "pictures of one's own", f"{prepared} (unless --center says otherwise)"
     yield from trained_in.items()
-    for name, (then, now) in changes(trained_in, environment()).items():
+    here = environment(restored.config.compute_dtype)
+    for name, (then, now) in changes(trained_in, here).items():
         yield f"{name}, for this report", f"{now} (trained with {then})"

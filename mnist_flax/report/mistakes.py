@@ -63,5 +63,6 @@ def _maps(restored: Restored, images: np.ndarray, classes: np.ndarray) -> np.nda
     """Returns saliency maps float32 [B, H, W]; None where there are none."""
     if not has_saliency(restored):
         return None
-    look = jax.jit(functools.partial(saliency, restored.model))
+    of_model = functools.partial(saliency, restored.model)
+    look = jax.jit(of_model, compiler_options=restored.compiler_options)
     return np.asarray(look(restored.variables, images, classes))

@@ -151,7 +151,8 @@ def _feature_maps(
     places = [np.flatnonzero(split.labels == k)[:1] for k in range(len(restored.class_names))]
     chosen = np.concatenate(places)[:DIGITS]
     images = split.images[chosen]
-    maps = jax.jit(functools.partial(feature_maps, model))(restored.variables, images)
+    look = functools.partial(feature_maps, model)
+    maps = jax.jit(look, compiler_options=restored.compiler_options)(restored.variables, images)
     made = []
     for number, (layer, values) in enumerate(list(maps.items())[:LAYERS], start=1):
         shown = np.asarray(values[..., :MAPS], np.float32)

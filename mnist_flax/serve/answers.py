@@ -32,8 +32,9 @@ def make_answer(restored: Restored, preparation: Preparation) -> Answer:
       network saw, [H][W] or, in colour, [H][W][3]; and with features 'features': a list of what
       _encoded() makes of each layer, in their order.
     """
-    predict = jax.jit(restored.task.predict)
-    explain = jax.jit(functools.partial(feature_maps, restored.model))
+    options = restored.compiler_options
+    predict = jax.jit(restored.task.predict, compiler_options=options)
+    explain = jax.jit(functools.partial(feature_maps, restored.model), compiler_options=options)
     blank = np.zeros((1, *restored.image_shape), np.uint8)
     variables, class_names = restored.state.variables, answered_classes(restored)
     jax.block_until_ready((predict(variables, blank), explain(restored.variables, blank)))

@@ -2,52 +2,53 @@
 
 import concurrent.futures
 import functools
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
+from mnist_flax import cpu
 from mnist_flax.core.chunk import (
+    Evaluated,
     LastBatch,
     all_finite,
-    make_eval_batch,
+    make_eval_chunk,
+    make_eval_one,
     make_last_batch,
     make_train_chunk,
     make_train_one,
+    nothing_evaluated,
 )
-from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState, create_state
-from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Variables
+from mnist_flax.cpu import half_precision
 from mnist_flax.data.sources import Feed
 from mnist_flax.training.gather import Plan
 
 
 @dataclass(frozen=True)
 class Programs:
-    """The compiled programs of a run.
+    """The compiled programs of a run; core/chunk.py says what they compute.
 
     Attributes:
-      train_chunk: (state, feed, count) -> state after `count` steps, all of them in this feed. The
-        state is donated: the caller's old one is gone.
+      train_chunk: (state, feed, count) -> the state after `count` steps, all of them in this feed,
+        and whether nothing in it is NaN or infinite. The state is donated: the caller's old one is
+        gone.
       last_batch: (state, feed) -> LastBatch, of the step that led to this state. Compiled when it
         is first called.
-      eval_batch: (variables, feed, index) -> sums and outputs of the index-th batch of the
-        evaluation's source.
-      all_finite: (state) -> whether nothing in it is NaN or infinite; see core/chunk.py.
-      slow_layers: those for whose sake the steps of a chunk are called from Python, one by one.
+      eval_chunk: (so_far, variables, feed, first, count) -> Evaluated, with `count` batches of the
+        evaluation's source added, from the first-th on. What it is added to is donated.
+      slow_layers: those for whose sake the steps of a chunk, and the batches of an evaluation, are
+        called from Python, one by one.
       seconds: how long compilation took.
     """
 
-    train_chunk: Callable[[TrainState, Feed, jax.Array], TrainState]
+    train_chunk: Callable[[TrainState, Feed, jax.Array], tuple[TrainState, jax.Array]]
     last_batch: Callable[[TrainState, Feed], LastBatch]
-    eval_batch: Callable[[Variables, Feed, jax.Array], tuple[Sums, dict[str, Any]]]
-    all_finite: Callable[[TrainState], jax.Array]
+    eval_chunk: Callable[[Evaluated, Variables, Feed, jax.Array, jax.Array], Evaluated]
     slow_layers: tuple[str, ...]
     seconds: float
 
@@ -59,67 +60,88 @@ def init_state(plan: Plan) -> TrainState:
     a program that runs once, in milliseconds, and gives the same bits without them.
     """
     start = functools.partial(create_state, plan.task, plan.tried.form.window, plan.config.seed)
-    lowered = jax.jit(start).lower()
-    options: dict[str, str | bool] = {}
-    if jax.default_backend() == "cpu":
-        options["xla_backend_optimization_level"] = "0"
-    return cast(TrainState, lowered.compile(compiler_options=options)())
+    return cast(TrainState, jax.jit(start, compiler_options=cpu.unoptimized())())
 
 
-def compile_programs(plan: Plan, state: TrainState) -> Programs:
-    """Compiles what the loop calls.
+class Compiler:
+    """Compiles a run's programs in threads of its own, while its folder is opened."""
+
+    def __init__(self, plan: Plan):
+        """Does nothing yet: a run that is finished needs no programs."""
+        self._plan = plan
+        self._finish: Callable[[], Programs] | None = None
+
+    def start(self, step: int) -> None:
+        """Traces and begins to compile, for a run whose next step is this one."""
+        self._finish = start_compiling(self._plan, step)
+
+    def programs(self) -> Programs:
+        """Waits for them."""
+        assert self._finish is not None  # opened() has started it
+        return self._finish()
+
+
+def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
+    """Begins to compile what the loop calls; returns what waits for it.
+
+    Traced here, since what JAX is set to in a `with` holds for its thread alone; compiled side by
+    side in threads, since XLA leaves Python's lock to others.
 
     Args:
       plan: its task and sources.
-      state: for its shapes and its step.
+      step: that the run goes on from.
     """
-    slow, task = plan.tried.slow_layers, plan.task
-    source, seed = plan.source, plan.config.seed
-    eval_fn = make_eval_batch(task, plan.eval_source.draw)
     started, zero = time.perf_counter(), jnp.int32(0)
-    # Side by side: XLA leaves Python's lock to others meanwhile.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(source.feed, int(state.step), 1)  # compiles what orders an epoch
-        eval_feed = plan.eval_source.feed(0, 1)
-        evaluation = jax.jit(eval_fn).lower(state.variables, eval_feed, zero)
-        eval_batch = pool.submit(evaluation.compile)
-        is_finite = pool.submit(jax.jit(all_finite).lower(state).compile)
-        if slow:
-            one = jax.jit(make_train_one(task, source.draw, seed), donate_argnames="state")
-            train_one = one.lower(state, first.result()).compile()
-        else:
-            chunk = jax.jit(make_train_chunk(task, source.draw, seed), donate_argnames="state")
-            train_chunk = chunk.lower(state, first.result(), zero).compile()
+    variables, in_python = plan.tried.form.variables, bool(plan.tried.slow_layers)
+    task, source, batches, seed = plan.task, plan.source, plan.eval_source, plan.config.seed
+    options = half_precision.options(plan.config.compute_dtype)
+    jit = functools.partial(jax.jit, compiler_options=options)
+    pool = concurrent.futures.ThreadPoolExecutor()
+    feed = pool.submit(source.feed, step, 1)  # compiles what orders an epoch
+    make_train = make_train_one if in_python else make_train_chunk
+    make_eval = make_eval_one if in_python else make_eval_chunk
+    counts = () if in_python else (zero,)
+    train = jit(make_train(task, source.draw, seed), donate_argnames="state")
+    lowered = train.lower(plan.tried.form, feed.result(), *counts)
+    training = pool.submit(lowered.compile)
+    evaluate = jit(make_eval(task, batches.draw), donate_argnames="so_far")
+    so_far = nothing_evaluated(task, variables, batches)
+    lowered = evaluate.lower(so_far, variables, batches.feed(0, 1), zero, *counts)
+    evaluation = pool.submit(lowered.compile)
+    pool.shutdown(wait=False)
 
-    def train_in_python(state: TrainState, feed: Feed, count: jax.Array) -> TrainState:
+    def finish() -> Programs:
+        train_chunk, eval_chunk = training.result(), evaluation.result()
+        return Programs(
+            train_chunk=_train_in_python(train_chunk) if in_python else train_chunk,
+            last_batch=jit(make_last_batch(task, source.draw, seed)),
+            eval_chunk=_evaluate_in_python(eval_chunk) if in_python else eval_chunk,
+            slow_layers=plan.tried.slow_layers,
+            seconds=time.perf_counter() - started,
+        )
+
+    return finish
+
+
+def _train_in_python(train_one: Callable[..., TrainState]) -> Callable[..., Any]:
+    finite = jax.jit(all_finite)
+
+    def train_chunk(
+        state: TrainState, feed: Feed, count: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
         for _ in range(int(count)):
             state = train_one(state, feed)
-        return state
+        return state, finite(state)
 
-    return Programs(
-        train_chunk=train_in_python if slow else train_chunk,
-        last_batch=jax.jit(make_last_batch(task, source.draw, seed)),
-        eval_batch=eval_batch.result(),
-        all_finite=is_finite.result(),
-        slow_layers=slow,
-        seconds=time.perf_counter() - started,
-    )
+    return train_chunk
 
 
-def keep_compiled_programs() -> Path | None:
-    """Has JAX keep what it compiles for an accelerator, so that the next start is shorter.
+def _evaluate_in_python(eval_one: Callable[..., Evaluated]) -> Callable[..., Evaluated]:
+    def eval_chunk(
+        so_far: Evaluated, variables: Variables, feed: Feed, first: jax.Array, count: jax.Array
+    ) -> Evaluated:
+        for index in range(int(first), int(first) + int(count)):
+            so_far = eval_one(so_far, variables, feed, jnp.int32(index))
+        return so_far
 
-    Returns the folder; None where nothing is changed: JAX_COMPILATION_CACHE_DIR names one already,
-    or the device is a CPU. There the variable alone decides, for up to jax 0.10.1 every program
-    read back comes with false alarms about the processor (jax issue 38445).
-
-    Raises:
-      UserError: JAX has no device, or is set so that no run can work.
-    """
-    require_jax()
-    if jax.default_backend() == "cpu" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "mnist_flax" / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    return folder
+    return eval_chunk

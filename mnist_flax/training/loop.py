@@ -79,14 +79,14 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     count = min(run.plan.times.next_event(at.step) - at.step, longest)
     feed = source.feed(at.step, count)
     started = time.perf_counter()
-    state = run.programs.train_chunk(state, feed, jnp.int32(count))
+    state, finite = run.programs.train_chunk(state, feed, jnp.int32(count))
     jax.block_until_ready(state.step)
     seconds = time.perf_counter() - started
     at.step, at.window_open, at.epoch_open, at.evaluation = at.step + count, True, True, None
     at.row_seconds += seconds
     at.steps_per_second = count / seconds
     # Here, so that no row, evaluation or save ever sees such a state.
-    if not run.programs.all_finite(state):
+    if not finite:
         raise _diverged(run, at, state, at.step - count + 1)
     run.console.advance(at.step, at.steps_per_second)
     return state
@@ -133,7 +133,7 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     """Evaluates the state of this step, unless a stop cuts it short."""
     plan = run.plan
     result = evaluate(
-        run.programs.eval_batch,
+        run.programs.eval_chunk,
         state.variables,
         plan.eval_source,
         plan.task,

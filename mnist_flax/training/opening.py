@@ -14,7 +14,7 @@ from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
 from mnist_flax.training import finetune, lost_saves, resume
-from mnist_flax.training.compilation import init_state
+from mnist_flax.training.compilation import Compiler, init_state
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, consequence, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
@@ -44,7 +44,11 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(
-    plan: Plan, workdir: Path, console: Console, init_from: finetune.InitFrom | None
+    plan: Plan,
+    workdir: Path,
+    console: Console,
+    init_from: finetune.InitFrom | None,
+    compiler: Compiler,
 ) -> Iterator[Opened]:
     """Opens the folder of a run; a finished run's is left as it is.
 
@@ -53,6 +57,7 @@ def opened(
       workdir: is created.
       console: hears what is found.
       init_from: as train() takes it.
+      compiler: of the plan; it is started as soon as it is known that steps are to come.
 
     Raises:
       UserError: the folder is another's or another run's, damaged, or cannot be written.
@@ -66,6 +71,8 @@ def opened(
         restored = resume.restore_newest(
             checkpoints, config, plan.dataset, workdir, plan.tried.form
         )
+        if restored is None:
+            compiler.start(step=0)
         saved, state = restored or (None, init_state(plan))
         if saved:
             state = resume.close_what_was_told(state, saved["step"], read_rows(workdir))
@@ -81,6 +88,7 @@ def opened(
             return
         if saved:
             _refuse_other_measure(workdir, plan.measure)
+            compiler.start(at.step)
         resume.open_run(config, workdir, writer, plan.dataset, saved)
         _say_measure(workdir, plan.measure, writer, at.step)
         if plan.task.best and not (workdir / CHOSEN_ON_FILE).exists():

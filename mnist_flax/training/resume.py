@@ -209,7 +209,7 @@ def open_run(
         {
             "config": config.to_dict(),
             "dataset": describe_data(dataset),
-            "environment": environment(),
+            "environment": environment(config.compute_dtype),
         },
     )
     for note in dataset.notes:
@@ -225,15 +225,16 @@ def open_run(
     else:
         for line in saved["damaged"]:
             writer.event(step, "damaged_checkpoint", line)
-        writer.event(step, "resumed", _resumed(workdir, saved), changed=saved["changed"])
+        resumed = _resumed(workdir, saved, config.compute_dtype)
+        writer.event(step, "resumed", resumed, changed=saved["changed"])
 
 
-def _resumed(workdir: Path, saved: dict[str, Any]) -> str:
+def _resumed(workdir: Path, saved: dict[str, Any], compute_dtype: str) -> str:
     """Says where a run goes on, and what is not as it was."""
     message = f"Resumed at step {saved['step']:,} from {workdir}."
     for name, (old, new) in saved["changed"].items():
         message += f" config.{name} was {old}, is {new}."
-    moved = changes(saved["environment"], environment())
+    moved = changes(saved["environment"], environment(compute_dtype))
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState
+from mnist_flax.cpu import half_precision
 from mnist_flax.models import summary
 from mnist_flax.show.console import Console
 from mnist_flax.training import resume
-from mnist_flax.training.compilation import Programs, compile_programs
+from mnist_flax.training.compilation import Compiler, Programs
 from mnist_flax.training.finetune import InitFrom
 from mnist_flax.training.gather import Plan, check, gather
 from mnist_flax.training.loop import Run, run_loop
@@ -57,20 +58,23 @@ def train(
         config = resume.with_own_data(config, workdir, console.say)
         plan = gather(config, console.say)
         source = InitFrom(*init_from) if init_from else None
-        at_hand = stack.enter_context(opened(plan, workdir, console, source))
+        compiler = Compiler(plan)
+        at_hand = stack.enter_context(opened(plan, workdir, console, source, compiler))
         if at_hand.finished:
             return at_hand.state
-        programs = _compiled(plan, at_hand, console)
+        programs = _compiled(plan, at_hand, console, compiler)
         run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, should_stop)
         return run_loop(run, at_hand.standing, at_hand.state)
 
 
-def _compiled(plan: Plan, at_hand: Opened, console: Console) -> Programs:
-    """Compiles a run's programs; says what network it is, how long that took, and what is slow."""
+def _compiled(plan: Plan, at_hand: Opened, console: Console, compiler: Compiler) -> Programs:
+    """Waits for a run's programs; says what network it is, how they were made, and what is slow."""
     if plan.task.model is not None:
         columns = shutil.get_terminal_size((100, 24)).columns
         console.say(summary(plan.task.model, plan.spec.image_shape, columns))
-    programs = compile_programs(plan, at_hand.state)
+    if told := half_precision.told(plan.config.compute_dtype):
+        at_hand.writer.event(at_hand.standing.step, "bfloat16", told)
+    programs = compiler.programs()
     for layer in programs.slow_layers:
         message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
         at_hand.writer.event(at_hand.standing.step, "slow_layer", message)

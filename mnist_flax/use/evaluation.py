@@ -5,7 +5,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
-from mnist_flax.core.chunk import make_eval_batch
+from mnist_flax.core.chunk import make_eval_chunk
 from mnist_flax.core.evaluation import Evaluation, Measure, evaluate
 from mnist_flax.core.task import Task
 from mnist_flax.data.dataset import Dataset, Split
@@ -35,7 +35,11 @@ def evaluate_restored(
 ) -> Evaluation:
     """Evaluates a restored network on all images of a split."""
     source = eval_source(split, min(restored.config.batch_size, len(split.labels)))
-    eval_batch = jax.jit(make_eval_batch(restored.task, source.draw))
-    result = evaluate(eval_batch, restored.state.variables, source, restored.task, measure=measure)
+    eval_chunk = jax.jit(
+        make_eval_chunk(restored.task, source.draw),
+        donate_argnames="so_far",
+        compiler_options=restored.compiler_options,
+    )
+    result = evaluate(eval_chunk, restored.state.variables, source, restored.task, measure=measure)
     assert result is not None  # nothing stops it
     return result

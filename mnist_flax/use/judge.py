@@ -130,7 +130,8 @@ class Judged:
 
     @functools.cached_property
     def _look(self) -> Callable[[Variables, np.ndarray], tuple[jax.Array, jax.Array]]:
-        return jax.jit(functools.partial(penultimate, self.judge.model))
+        look = functools.partial(penultimate, self.judge.model)
+        return jax.jit(look, compiler_options=self.judge.compiler_options)
 
 
 def _confident_share(probabilities: np.ndarray) -> float:

@@ -30,7 +30,7 @@ def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
       file would hold bytes of no type.
     """
     batch_size = min(restored.config.batch_size, len(images))
-    predict_batch = jax.jit(restored.task.predict)
+    predict_batch = jax.jit(restored.task.predict, compiler_options=restored.compiler_options)
     parts = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]

@@ -16,6 +16,7 @@ from mnist_flax.config.validation import first_of, missing_fields, validate
 from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Spec, Task, Variables
+from mnist_flax.cpu import half_precision
 from mnist_flax.data import place, preparation
 from mnist_flax.data.classes import with_classes_of
 from mnist_flax.data.dataset import Dataset
@@ -73,6 +74,11 @@ class Restored:
                 "(Task.model)."
             )
         return self.task.model
+
+    @property
+    def compiler_options(self) -> dict[str, bool]:
+        """What its programs are compiled with, as the run's own were; see cpu/half_precision.py."""
+        return half_precision.options(self.config.compute_dtype)
 
     @property
     def preparation(self) -> Preparation:

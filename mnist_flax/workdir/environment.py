@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +12,8 @@ import jax.numpy as jnp
 
 import mnist_flax
 from mnist_flax.config import diff
+from mnist_flax.cpu import half_precision
+from mnist_flax.cpu.processor import fields
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What random numbers are made of, and the variable that sets each: another one is another run.
@@ -22,11 +23,11 @@ DRAWS = {
 }
 
 
-def environment() -> dict[str, str | int]:
+def environment(compute_dtype: str = "float32") -> dict[str, str | int]:
     """Returns what config.json and every checkpoint keep.
 
-    These are versions, the processor, the devices that are used, visible cores, and how XLA and JAX
-    are set.
+    These are versions, the processor, the devices that are used, visible cores, how XLA and JAX are
+    set, and what programs that compute in this dtype are compiled with.
     """
     used = sorted(jnp.zeros(()).devices(), key=lambda device: device.id)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -38,6 +39,7 @@ def environment() -> dict[str, str | int]:
         "device": f"{len(used)} × {used[0].device_kind}",
         "cores": cores or 0,
         "XLA_FLAGS": " ".join(flags) or "none",
+        "compiler_options": " ".join(half_precision.options(compute_dtype)) or "none",
         "jax_default_matmul_precision": precision or "default",
         **{name: str(getattr(jax.config, name)) for name in DRAWS},
     }
@@ -51,25 +53,17 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[
 
 def processor() -> str:
     """Returns the processor's name, as far as the system tells it."""
-    return _of_the_processor("model name") or platform.processor() or platform.machine()
+    return fields().get("model name") or platform.processor() or platform.machine()
 
 
 @functools.cache
 def _fixed() -> dict[str, str | int]:
     """What cannot change while a process lives."""
     # Virtual machines call many processors by one name; these three tell them apart.
-    numbers = [_of_the_processor(field) for field in ("cpu family", "model", "stepping")]
+    numbers = [fields().get(field, "") for field in ("cpu family", "model", "stepping")]
     return {
         "mnist_flax": mnist_flax.__version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "processor": processor() + (f" ({'-'.join(numbers)})" if all(numbers) else ""),
     }
-
-
-def _of_the_processor(field: str) -> str:
-    """Returns a field of /proc/cpuinfo, or '' where there is none."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")

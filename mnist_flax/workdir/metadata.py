@@ -31,7 +31,7 @@ def metadata_of(
         "evaluation": None if evaluation is None else dict(evaluation),
         "config": config.to_dict(),
         "dataset": describe_data(dataset),
-        "environment": environment(),
+        "environment": environment(config.compute_dtype),
         "rows": rows,
     }
 

@@ -22,6 +22,7 @@ _FIELDS: dict[str, Any] = {
 _LATER = {
     "accumulate_steps": 1,
     "class_weights": [],
+    "compilation_cache": True,
     "compute_dtype": "float32",
     "early_stopping_patience": 0,
     "ema_decay": 0.0,

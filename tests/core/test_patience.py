@@ -134,11 +134,11 @@ def test_a_run_ends_early_and_an_interrupted_one_at_the_same_bits(
     last = [row for row in rows(tmp_path / "one") if row["split"] == "train"][-1]
     assert last["step"] == end
     assert last["learning_rate"] < 0.02
-    # Each process gets through some evaluations, of seven batches, and the chunks between them.
+    # Each process gets through some evaluations, in two parts each, and the chunks between them.
     again, launches = None, 0
     while again is None or int(again.step) < end:
         calls = iter(range(10**6))
-        again = train(config, tmp_path / "many", should_stop=lambda: next(calls) > 40)  # noqa: B023
+        again = train(config, tmp_path / "many", should_stop=lambda: next(calls) > 20)  # noqa: B023
         launches += 1
     assert launches > 2
     assert rows(tmp_path / "many") == rows(tmp_path / "one")

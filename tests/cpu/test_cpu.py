@@ -13,6 +13,7 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 
 from mnist_flax import cpu
+from mnist_flax.cpu import convolution
 
 pytestmark = pytest.mark.compiles
 
@@ -163,7 +164,7 @@ DRAWING_LAYERS = {
     "resized, bilinear": _resized((12, 8), "bilinear"),
     "resized, nearest": _resized((12, 8), "nearest"),
     "made smaller, bilinear": _resized((3, 2), "bilinear"),
-    "normalised by groups": nn.GroupNorm(3),
+    "normalised by groups": nn.GroupNorm(1),  # of more, a bias before it has no gradient
 }
 
 
@@ -232,7 +233,8 @@ def test_convolution_of_an_image_with_gaps_agrees_with_autodiff(name):
     check(functools.partial(lax.conv_general_dilated, dimension_numbers=NHWC, **settings), x, w)
 
 
-def test_gaps_are_stepped_over_and_not_summed():
+def test_gaps_are_stepped_over_and_not_summed(monkeypatch):
+    monkeypatch.setattr(convolution, "_BLOCK_BYTES", 1)
     x, w = normal(0, 20, 5, 4, 2), normal(1, 3, 3, 2, 4)
     fn = cpu.rewrite(lambda w: lax.conv_transpose(x, w, (2, 2), "SAME", dimension_numbers=NHWC))
     found = convolutions_of(jax.grad(lambda w: jnp.sin(fn(w)).sum()), w)[1:-1]
@@ -518,9 +520,25 @@ def convolutions_of(fn: Callable, *args) -> list:
     return [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "conv_general_dilated"]
 
 
+@pytest.mark.parametrize(
+    ("side", "channels", "blocks"),
+    [
+        (28, 32, [8] * 3),  # 103 kB an image and its gradient: eight of them stay in the cache
+        (14, 16, [24]),  # 12.5 kB: all of them do
+        (28, 12, [15, 9]),  # 40.8 kB
+    ],
+)
+def test_blocks_are_as_many_images_as_stay_in_the_cache(side, channels, blocks):
+    x, w = jnp.zeros((24, side, side, 1)), jnp.zeros((3, 3, 1, channels))
+    gradient = jax.grad(lambda w: jnp.sin(cpu.rewrite(convolve)(x, w)).sum())
+    found = convolutions_of(gradient, w)[1:-1]
+    assert [eqn.invars[0].aval.shape[-1] for eqn in found] == blocks
+
+
 # 8 images at a time; 20 leave a rest of 4; of 1,000 at most 32 blocks are made, of 32 images.
 @pytest.mark.parametrize(("images", "blocks"), [(1, [1]), (20, [8, 8, 4]), (1000, [32] * 31 + [8])])
-def test_kernel_gradient_is_summed_over_blocks_of_images(images, blocks):
+def test_kernel_gradient_is_summed_over_blocks_of_images(images, blocks, monkeypatch):
+    monkeypatch.setattr(convolution, "_BLOCK_BYTES", 1)
     x, w = normal(0, images, 5, 4, 2), normal(1, 3, 3, 2, 4)
     gradient = jax.grad(lambda w: jnp.sin(cpu.rewrite(convolve)(x, w)).sum())
     # The first is the forward pass, the last one the input's gradient, which is not asked for.

@@ -21,7 +21,7 @@ MOMENTS = {
     "compilation": "compile#3",
     "the first step": "chunk#1",
     "the middle of a chunk": "chunk#6",
-    "the middle of an evaluation": "evaluation#10",
+    "the middle of an evaluation": "evaluation#4",
     "the middle of a save": "os.rename:latest/20.orbax-checkpoint-tmp/state",
 }
 KILLED_ONLY = {

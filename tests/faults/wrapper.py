@@ -159,7 +159,7 @@ def _in_chunk(act: Act) -> None:
         whole = run.programs.train_chunk
 
         def halves(state: Any, feed: Any, count: Any) -> Any:
-            state = whole(state, feed, count // 2)
+            state, _ = whole(state, feed, count // 2)
             act("")
             return whole(state, feed, count - count // 2)
 
@@ -173,10 +173,10 @@ def _in_evaluation(act: Act) -> None:
     loop: Any = importlib.import_module("mnist_flax.training.loop")
     original = loop.evaluate
 
-    def replaced(eval_batch: Any, *others: Any) -> Any:
+    def replaced(eval_chunk: Any, *others: Any) -> Any:
         def acting(*args: Any) -> Any:
             act("")
-            return eval_batch(*args)
+            return eval_chunk(*args)
 
         return original(acting, *others)
 

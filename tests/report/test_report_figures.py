@@ -103,6 +103,7 @@ def test_a_mistake_is_named_and_explained_by_what_was_predicted(monkeypatch) -> 
         variables={"params": {"logits": {"kernel": weights}}, "batch_stats": {}},
         image_shape=(1, 2, 2),
         class_names=("cat", "dog"),
+        compiler_options={},
     )
     predictions = Predictions(
         probabilities=np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], np.float32),

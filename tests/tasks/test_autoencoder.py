@@ -20,7 +20,7 @@ from PIL import Image
 from report_page import write_and_read
 
 from mnist_flax import restore, train
-from mnist_flax.core.chunk import make_eval_batch
+from mnist_flax.core.chunk import make_eval_chunk
 from mnist_flax.core.evaluation import evaluate
 from mnist_flax.core.sampling import draw_latents, latents_of, sample
 from mnist_flax.core.state import try_task
@@ -123,7 +123,7 @@ def digits(count: int) -> Split:
 def test_an_evaluation_does_not_depend_on_the_batch_size(task: Task, variables: Any) -> None:
     def evaluated(batch_size: int) -> Any:
         source = eval_source(digits(30), batch_size)
-        return evaluate(jax.jit(make_eval_batch(task, source.draw)), variables, source, task)
+        return evaluate(jax.jit(make_eval_chunk(task, source.draw)), variables, source, task)
 
     one, other = evaluated(7), evaluated(30)
     assert dict(one.means) == pytest.approx(dict(other.means), rel=1e-6)

@@ -11,9 +11,8 @@ from flax import linen as nn
 from made import sums, task_of
 from tiny import TinyNet, get_config
 
-from mnist_flax.core.chunk import make_train_chunk
+from mnist_flax.core.chunk import make_eval_chunk, make_train_chunk, nothing_evaluated
 from mnist_flax.core.state import TrainState, create_state
-from mnist_flax.core.sums import merge
 from mnist_flax.core.update import train_step
 from mnist_flax.data.augment import create_augment
 from mnist_flax.data.batch import Batch
@@ -51,7 +50,8 @@ def state() -> TrainState:
 
 @pytest.fixture(scope="module")
 def chunk() -> Callable[..., TrainState]:
-    return jax.jit(make_train_chunk(TASK, SOURCE.draw, 3))
+    compiled = jax.jit(make_train_chunk(TASK, SOURCE.draw, 3))
+    return lambda *chunk: compiled(*chunk)[0]
 
 
 def batch_of(count: int, mask: jax.Array | None = None) -> Batch:
@@ -189,7 +189,7 @@ def test_a_source_that_brings_its_batches_chunk_by_chunk_gives_the_same_bits(sta
     step = 0
     for length in (1, 5, 5, 2, 3, 4, 5):  # 13 steps an epoch
         whole = chunk(whole, SOURCE.feed(step, length), jnp.int32(length))
-        state = chunk_of_other(state, other.feed(step, length), jnp.int32(length))
+        state, _ = chunk_of_other(state, other.feed(step, length), jnp.int32(length))
         step += length
     assert _same(state, whole)
     assert chunk_of_other._cache_size() == 1
@@ -199,7 +199,7 @@ def test_one_program_serves_every_length(state, caplog) -> None:
     chunk = jax.jit(make_train_chunk(TASK, SOURCE.draw, 3))
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for length in (1, 3, 2):
-            state = chunk(state, SOURCE.feed(0, length), jnp.int32(length))
+            state, _ = chunk(state, SOURCE.feed(0, length), jnp.int32(length))
     compiled = [r for r in caplog.messages if "Finished XLA compilation of jit(train_chunk)" in r]
     assert len(compiled) == 1
 
@@ -208,9 +208,20 @@ def test_the_state_is_donated_and_its_types_do_not_change(state) -> None:
     chunk = jax.jit(make_train_chunk(TASK, SOURCE.draw, 3), donate_argnames="state")
     state = jax.tree.map(jnp.copy, state)
     before = jax.tree.map(lambda leaf: (leaf.dtype, leaf.weak_type), state)
-    new = chunk(state, SOURCE.feed(0, 1), jnp.int32(1))
+    new, _ = chunk(state, SOURCE.feed(0, 1), jnp.int32(1))
     assert jax.tree.map(lambda leaf: (leaf.dtype, leaf.weak_type), new) == before
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_chunk_says_whether_its_state_is_finite(state, value) -> None:
+    chunk = jax.jit(make_train_chunk(TASK, SOURCE.draw, 3))
+    feed, count = SOURCE.feed(0, 2), jnp.int32(2)
+    assert bool(chunk(state, feed, count)[1])
+    params = jax.tree.map(jnp.copy, state.params)
+    params["logits"]["bias"] = params["logits"]["bias"].at[3].set(value)
+    broken = state.replace(variables={**state.variables, "params": params})
+    assert not bool(chunk(broken, feed, count)[1])
 
 
 def test_an_order_visits_every_image_once_and_differs_between_epochs() -> None:
@@ -257,20 +268,21 @@ def test_a_step_draws_from_the_extended_set_and_augments_with_its_own_key() -> N
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 40, 64])
 def test_evaluation_counts_every_image_once(state, batch_size) -> None:
     source = eval_source(DATA.eval, batch_size)
-    step = jax.jit(
-        lambda variables, feed, index: TASK.evaluate(variables, source.draw(feed, index))
-    )
-    total, places = sums(), []
-    for index in range(source.steps_per_epoch):
-        feed = source.feed(index, 1)
-        metrics, outputs = step(state.variables, feed, jnp.int32(index))
-        total = merge(total, metrics)
-        classes = outputs["classes"]
-        assert (classes.shape, classes.dtype) == ((batch_size,), jnp.int32)
-        batch = source.draw(feed, jnp.int32(index))
-        places += batch.index[batch.mask].tolist()
+    chunk = jax.jit(make_eval_chunk(TASK, source.draw), donate_argnames="so_far")
+    so_far, places = nothing_evaluated(TASK, state.variables, source), []
+    for first, count in ((0, 1), (1, source.steps_per_epoch - 1)):  # as a run cuts it
+        feed = source.feed(first, count)
+        so_far = chunk(so_far, state.variables, feed, jnp.int32(first), jnp.int32(count))
+        for index in range(first, first + count):
+            batch = source.draw(feed, jnp.int32(index))
+            places += batch.index[batch.mask].tolist()
     assert places == list(range(40))
+    assert chunk._cache_size() == 1
     whole, outputs = TASK.evaluate(state.variables, batch_of(40, jnp.ones(40, bool)))
+    for name, values in outputs.items():
+        assert so_far.outputs[name].dtype == values.dtype
+        np.testing.assert_array_equal(so_far.outputs[name][:40], values)
+    total = so_far.sums
     assert int((outputs["classes"] == LABELS).sum()) == int(whole["accuracy"])
     assert int(total["count"]) == 40
     assert int(total["accuracy"]) == int(whole["accuracy"])

@@ -1,4 +1,4 @@
-"""What decides bits is recorded and compared; and where compiled programs are kept."""
+"""What decides bits is recorded and compared, and a step is traced once."""
 
 import jax
 import pytest
@@ -8,37 +8,9 @@ from tiny import TinyNet
 
 from mnist_flax.errors import UserError
 from mnist_flax.training import train
-from mnist_flax.training.compilation import keep_compiled_programs
 from mnist_flax.workdir.environment import DRAWS, changes, environment
 
 pytestmark = pytest.mark.compiles
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
-def test_on_a_cpu_nothing_is_kept():
-    assert keep_compiled_programs() is None
-    assert jax.config.jax_compilation_cache_dir is None
-
-
-def test_an_accelerators_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert keep_compiled_programs() == tmp_path / "mnist_flax" / "compiled"
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mnist_flax" / "compiled")
-
-
-def test_a_place_that_the_user_named_stays(monkeypatch, tmp_path):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
-    assert keep_compiled_programs() is None
-    assert jax.config.jax_compilation_cache_dir is None  # as this process started without it
 
 
 def test_processor_flags_and_precision_are_recorded(monkeypatch):
@@ -103,7 +75,7 @@ def test_a_run_that_did_not_keep_them_goes_on(tiny_config, tmp_path, monkeypatch
         if not key.lower().startswith(("jax_", "xla", "proc"))
     }
     for module in ("training.resume", "workdir.metadata"):
-        monkeypatch.setattr(f"mnist_flax.{module}.environment", lambda: old)
+        monkeypatch.setattr(f"mnist_flax.{module}.environment", lambda compute_dtype="": old)
     train(tiny_config, tmp_path)
     monkeypatch.undo()
     tiny_config.num_steps = 2

@@ -185,7 +185,7 @@ def test_the_chunk_is_compiled_once_in_a_whole_run(tiny_config, tmp_path, caplog
             train(tiny_config, tmp_path)
     finally:
         jax.config.update("jax_log_compiles", False)
-    for program in ("train_chunk", "eval_batch", "epoch_order"):
+    for program in ("train_chunk", "eval_chunk", "epoch_order"):
         mark = f"Finished XLA compilation of jit({program})"
         assert sum(mark in message for message in caplog.messages) == 1, program
 
@@ -403,6 +403,8 @@ def test_another_environment_is_named_on_resume(tiny_config, tmp_path, capsys, m
     train(tiny_config, tmp_path)
     tiny_config.num_steps = 2
     here = environment()
-    monkeypatch.setattr("mnist_flax.training.resume.environment", lambda: here | {"cores": 64})
+    monkeypatch.setattr(
+        "mnist_flax.training.resume.environment", lambda compute_dtype="": here | {"cores": 64}
+    )
     train(tiny_config, tmp_path)
     assert f"cores was {here['cores']}, is 64. The bits may differ" in capsys.readouterr().err
