@@ -8,7 +8,7 @@ Flags that begin with --config. go on to launch.py. The clock starts with the pr
 the evaluation row that reaches the target is in metrics.jsonl; the run is then told to stop.
 
     start     the interpreter, imports, the data, the first state: until the first row is there
-    compile   as the console says
+    compile   from there to the first step, as far as it is waited for
     train     steps, as the training rows have them; those since the last such row count as rest
     evaluate  evaluations, as their rows have them
     rest      what remains: saves, rows, waiting
@@ -28,7 +28,6 @@ import argparse
 import json
 import math
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -89,22 +88,24 @@ def measure(seed: str, passed_on: list[str], arguments: argparse.Namespace) -> R
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.starts):
             shutil.rmtree(Path(folder) / "run", ignore_errors=True)
-            rows, console = follow(command, Path(folder), arguments.target)
-        run: Row = {"seed": seed, **summarize(rows, console, arguments.target)}
+            rows = follow(command, Path(folder), arguments.target)
+        run: Row = {"seed": seed, **summarize(rows, arguments.target)}
         if arguments.torch_python:
             run |= _peer(seed, arguments)
         return run | _pace(Path(folder) / "throughput.json", arguments)
 
 
-def follow(command: list[str], folder: Path, target: float) -> tuple[Stamped, str]:
-    """Runs launch.py until it reaches the target or ends; returns its rows and its console."""
+def follow(command: list[str], folder: Path, target: float) -> Stamped:
+    """Runs launch.py until it reaches the target or ends; returns its rows."""
     workdir, console = folder / "run", folder / "console.txt"
     tail, rows = Tail(workdir / "metrics.jsonl"), []
     with console.open("w") as stream:
         started = time.perf_counter()
+        # As a user's own: JAX, which is imported here, sets this one.
+        known = {name: text for name, text in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
         process = subprocess.Popen(
             [*command, f"--workdir={workdir}"],
-            env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+            env=known | {"XDG_CACHE_HOME": str(folder / "cache")},
             stdout=stream,
             stderr=subprocess.STDOUT,
         )
@@ -123,7 +124,7 @@ def follow(command: list[str], folder: Path, target: float) -> tuple[Stamped, st
     if ended and status:
         last = text.strip().rpartition("\n")[2]
         raise UserError(f"launch.py: exit status {status}: {last}")
-    return rows, text
+    return rows
 
 
 class Tail:
@@ -155,7 +156,7 @@ def first_to_reach(rows: Stamped, target: float) -> int | None:
     return next(found, None)
 
 
-def summarize(rows: Stamped, console: str, target: float) -> Row:
+def summarize(rows: Stamped, target: float) -> Row:
     """Returns when a run reached the target and what it spent the time on until then.
 
     Returns:
@@ -168,10 +169,10 @@ def summarize(rows: Stamped, console: str, target: float) -> Row:
     if not evaluations:
         raise UserError("The run ended without an evaluation.")
     reached = max(evaluations, key=lambda row: row["accuracy"])
-    compiled = re.search(r"^Compiled in ([\d.]+) s", console, re.MULTILINE)
+    first = next(stamped for stamped in seen if stamped[1].get("split") == "train")
     parts = {
         "start": seen[0][0],
-        "compile": float(compiled[1]) if compiled else 0.0,
+        "compile": first[0] - seen[0][0] - first[1]["step"] / first[1]["steps_per_second"],
         "train": _training_seconds([row for _, row in seen if row.get("split") == "train"]),
         "evaluate": sum(row["seconds"] for row in evaluations),
     }

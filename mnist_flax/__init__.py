@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mnist_flax.training import train
     from mnist_flax.use.restore import restore
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Task", "default_config", "restore", "train"]
 
 _HOMES = {

@@ -641,6 +641,70 @@ MUTANTS = (
         "module.eval()",
         "tests/models/test_nnx.py",
     ),
+    # Speed on a CPU.
+    Mutant(
+        "small parameters change places",
+        "core/packing.py",
+        "vector[place : place + leaf.size]",
+        "vector[: leaf.size]",
+        "tests/core/test_packing.py",
+    ),
+    Mutant(
+        "what is subtracted is added in its gradient",
+        "cpu/broadcasting.py",
+        "sums if eqn.primitive is primitives.add_p else -sums",
+        "sums",
+        "tests/cpu/test_broadcasting.py",
+    ),
+    Mutant(
+        "biases: summed in bfloat16",
+        "cpu/broadcasting.py",
+        "exact = values.astype(jnp.promote_types(values.dtype, jnp.float32))",
+        "exact = jnp.cumsum(values, 0)[-1:]",
+        "tests/cpu/test_broadcasting.py",
+    ),
+    Mutant(
+        "strides and dilation change places in a kernel's gradient",
+        "cpu/convolution.py",
+        'window_strides=(*p["rhs_dilation"], 1)',
+        'window_strides=(*p["window_strides"], 1)',
+        "tests/cpu/test_bfloat16.py",
+    ),
+    Mutant(
+        "bfloat16: asked for on any processor",
+        "cpu/half_precision.py",
+        "if not processor.has(_UNITS):",
+        "if not processor:",
+        "tests/cpu/test_bfloat16.py",
+    ),
+    Mutant(
+        "compiler options are not recorded",
+        "workdir/environment.py",
+        '" ".join(half_precision.options(compute_dtype)) or "none"',
+        '"none"',
+        "tests/cpu/test_bfloat16.py",
+    ),
+    Mutant(
+        "kept programs are believed",
+        "cli/kept_programs.py",
+        "if digests.get(path.name) == _digest(path):",
+        "if path.name in digests:",
+        "tests/cli/test_kept_programs.py",
+    ),
+    Mutant(
+        "a broken state passes for a good one",
+        "core/chunk.py",
+        "return state, all_finite(state)",
+        "return state, state.step >= 0",
+        STEPS,
+    ),
+    Mutant(
+        "an evaluation's outputs lie one over another",
+        "core/chunk.py",
+        "index * len(values), axis=0",
+        "index * 0, axis=0",
+        STEPS,
+    ),
 )
 
 

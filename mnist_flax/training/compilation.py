@@ -84,8 +84,9 @@ class Compiler:
 def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
     """Begins to compile what the loop calls; returns what waits for it.
 
-    Traced here, since what JAX is set to in a `with` holds for its thread alone; compiled side by
-    side in threads, since XLA leaves Python's lock to others.
+    Traced here, since what JAX is set to in a `with` holds for its thread alone; compiled in
+    threads, since XLA leaves Python's lock to others. The evaluation's program may still be
+    compiled while the first steps run.
 
     Args:
       plan: its task and sources.
@@ -101,17 +102,25 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
     make_train = make_train_one if in_python else make_train_chunk
     make_eval = make_eval_one if in_python else make_eval_chunk
     counts = () if in_python else (zero,)
-    train = jit(make_train(task, source.draw, seed), donate_argnames="state")
-    lowered = train.lower(plan.tried.form, feed.result(), *counts)
-    training = pool.submit(lowered.compile)
     evaluate = jit(make_eval(task, batches.draw), donate_argnames="so_far")
     so_far = nothing_evaluated(task, variables, batches)
-    lowered = evaluate.lower(so_far, variables, batches.feed(0, 1), zero, *counts)
-    evaluation = pool.submit(lowered.compile)
+    eval_lowered = evaluate.lower(so_far, variables, batches.feed(0, 1), zero, *counts)
+    train = jit(make_train(task, source.draw, seed), donate_argnames="state")
+    train_lowered = train.lower(plan.tried.form, feed.result(), *counts)
+    training = pool.submit(train_lowered.compile)
+
+    def after_training() -> Callable[..., Evaluated]:
+        training.exception()  # waits: the first steps come before the first evaluation
+        return eval_lowered.compile()
+
+    evaluation = pool.submit(after_training)
     pool.shutdown(wait=False)
 
+    def eval_chunk(*args: Any) -> Evaluated:
+        return evaluation.result()(*args)
+
     def finish() -> Programs:
-        train_chunk, eval_chunk = training.result(), evaluation.result()
+        train_chunk = training.result()
         return Programs(
             train_chunk=_train_in_python(train_chunk) if in_python else train_chunk,
             last_batch=jit(make_last_batch(task, source.draw, seed)),

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mnist_flax.training.gather import Plan, check, gather
 from mnist_flax.training.loop import Run, run_loop
 from mnist_flax.training.opening import Opened, opened
 from mnist_flax.workdir.environment import environment
+from mnist_flax.workdir.saves import load_library
 
 
 def train(
@@ -63,6 +65,8 @@ def train(
         if at_hand.finished:
             return at_hand.state
         programs = _compiled(plan, at_hand, console, compiler)
+        # While the first steps are computed, which leaves Python to others.
+        threading.Thread(target=load_library, name="imports").start()
         run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, should_stop)
         return run_loop(run, at_hand.standing, at_hand.state)
 

@@ -1,18 +1,21 @@
 """The saves in one folder, by step: written, read, compared with their digests, deleted.
 
-The only importer of orbax. A save holds the state, and as JSON its metadata with a SHA-256 of both:
-Orbax itself believes a flipped bit in the tensors. What a save is good for, and which one goes, is
-for checkpoints.py to say.
+The only importer of orbax, which takes a quarter of a second: when a save is first written or read.
+
+A save holds the state, and as JSON its metadata with a SHA-256 of both: Orbax itself believes a
+flipped bit in the tensors. What a save is good for, and which one goes, is for checkpoints.py to
+say.
 """
 
+import functools
+import importlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
@@ -20,9 +23,17 @@ from mnist_flax.workdir import old_runs
 from mnist_flax.workdir.digests import describe, json_digest, mismatches, state_digest
 from mnist_flax.workdir.save_faults import first_line, silent_after_failure
 
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
 
 class NotAsWritten(Exception):
     """A save is not what was written, or is gone; the message says in what."""
+
+
+def load_library() -> Any:
+    """Returns Orbax, imported if it was not yet."""
+    return importlib.import_module("orbax.checkpoint")
 
 
 def holds_saves(directory: Path) -> bool:
@@ -43,22 +54,30 @@ class Saves:
           read_only: creates, cleans and deletes nothing.
         """
         self.folder = folder
+        self._opened, self._read_only = opened, read_only
         self._passed_over: set[int] = set()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None,  # it would delete before anything was read back
-            enable_async_checkpointing=False,
-            read_only=read_only,
-        )
         if not read_only:
             _clear_away(opened)
-        self._manager = ocp.CheckpointManager(opened, options=options)
+            opened.mkdir(parents=True, exist_ok=True)
+
+    @functools.cached_property
+    def _manager(self) -> "ocp.CheckpointManager":
+        options = load_library().CheckpointManagerOptions(
+            max_to_keep=None,  # it would delete before anything was read back
+            enable_async_checkpointing=False,
+            read_only=self._read_only,
+        )
+        return load_library().CheckpointManager(self._opened, options=options)
 
     def close(self) -> None:
         """Releases Orbax's threads."""
-        self._manager.close()
+        if "_manager" in vars(self):
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Returns the saved steps, in order, but for those that are passed over."""
+        if "_manager" not in vars(self) and not any(self._opened.glob("*")):
+            return []
         return sorted(set(self._manager.all_steps()) - self._passed_over)
 
     def path(self, step: int) -> Path:
@@ -86,11 +105,10 @@ class Saves:
         """
         metadata = {**metadata, "leaves": describe(state), "state_sha256": state_digest(state)}
         metadata["sha256"] = json_digest(metadata)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
-        )
+        args = load_library().args
+        saved = args.Composite(state=args.StandardSave(state), metadata=args.JsonSave(metadata))
         with silent_after_failure():
-            self._manager.save(int(state.step), args=args, force=True)
+            self._manager.save(int(state.step), args=saved, force=True)
         return metadata["sha256"]
 
     def copy_from(self, other: "Saves", step: int) -> None:
@@ -112,8 +130,8 @@ class Saves:
         Raises:
           NotAsWritten: their digest says so.
         """
-        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        metadata = self._restore(step, args)["metadata"]
+        args = load_library().args
+        metadata = self._restore(step, args.Composite(metadata=args.JsonRestore()))["metadata"]
         rest = {key: value for key, value in metadata.items() if key != "sha256"}
         if metadata.get("sha256") != json_digest(rest):
             raise NotAsWritten("its metadata are not those that were written")
@@ -142,13 +160,14 @@ class Saves:
                 + "\n".join(faults)
                 + "\nUse the code and config that wrote it, or another --workdir."
             )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(_target, form)))
-        state = self._restore(step, args)["state"]
+        args = load_library().args
+        wanted = args.Composite(state=args.StandardRestore(jax.tree.map(_target, form)))
+        state = self._restore(step, wanted)["state"]
         if state_digest(jax.device_get(state)) != metadata["state_sha256"]:
             raise NotAsWritten("its arrays are not those that were written")
         return old_runs.today_state(state) if old else state
 
-    def _restore(self, step: int, args: ocp.args.Composite) -> Any:
+    def _restore(self, step: int, args: "ocp.args.Composite") -> Any:
         try:
             with silent_after_failure():
                 return self._manager.restore(step, args=args)

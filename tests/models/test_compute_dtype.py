@@ -1,5 +1,6 @@
 """config.compute_dtype: the layers compute in bfloat16, and what must not, does not."""
 
+import importlib
 import re
 from typing import Any
 
@@ -69,3 +70,13 @@ def test_a_module_of_ones_own_is_given_it_where_it_has_the_field(name: str, dtyp
 def test_one_without_the_field_is_told() -> None:
     with pytest.raises(UsageError, match=r"'bfloat16': 'tiny:DeadNet' has no field dtype. Give it"):
         create_model(ConfigDict({"name": "tiny:DeadNet"}), 10, compute_dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name", ["speedrun", "fast995"])
+def test_a_variant_of_a_recipe_computes_in_bfloat16(name):
+    module = importlib.import_module(f"configs.{name}")
+    half, whole = module.get_config("bfloat16"), module.get_config()
+    assert whole.compute_dtype == "float32"
+    assert {field for field, value in half.items() if value != whole[field]} == {"compute_dtype"}
+    with pytest.raises(UsageError, match=f"{name}.py:half: the only variant is 'bfloat16'"):
+        module.get_config("half")
