@@ -67,7 +67,10 @@ def kept_programs(launch: Launch, report: Callable[[str], None]) -> Iterator[Non
         yield
         return
     before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if spoiled := _tidy(folder):
+    spoiled = 0
+    with contextlib.suppress(OSError):  # another process tidies it up
+        spoiled = _tidy(folder)
+    if spoiled:
         report(f"{spoiled} kept programs were not what was written: deleted from {folder}.")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
