@@ -71,7 +71,7 @@ def kept_programs(launch: Launch, report: Callable[[str], None]) -> Iterator[Non
     with contextlib.suppress(OSError):  # another process tidies it up
         spoiled = _tidy(folder)
     if spoiled:
-        report(f"{spoiled} kept programs were not what was written: deleted from {folder}.")
+        report(f"Kept programs that were not what was written: {spoiled}, deleted from {folder}.")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
     try:

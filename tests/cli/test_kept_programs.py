@@ -75,7 +75,7 @@ def test_a_second_start_reads_what_the_first_compiled(start, tmp_path):
     (half,) = [spoiled.with_name("jit_half-cache")]
     half.write_bytes(b"a kill left this")
     said = start("third")
-    assert "1 kept programs were not what was written: deleted from" in said
+    assert "Kept programs that were not what was written: 1, deleted from" in said
     assert not half.exists()
     assert spoiled.stat().st_mtime_ns != kept[spoiled]
     assert saved(tmp_path / "third") == saved(tmp_path / "first")
