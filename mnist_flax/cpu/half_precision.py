@@ -50,7 +50,8 @@ def told(compute_dtype: str) -> str:
         return f"bfloat16: XLA_FLAGS sets {OPTION}, which stays as it is."
     if why := obstacle():
         return (
-            f"bfloat16 is slow here, for {why}: a step takes 1.1 to 1.5 times as long as in float32, "
-            "as measured on a Xeon. Leave config.compute_dtype out, unless the numbers matter."
+            f"bfloat16 is slow here, for {why}: a step takes 1.1 to 1.5 times as long as in "
+            "float32, as measured on a Xeon. Leave config.compute_dtype out, unless the numbers "
+            "matter."
         )
     return f"bfloat16: computed by oneDNN's kernels on the processor's {_UNITS} ({OPTION})."
