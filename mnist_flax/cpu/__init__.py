@@ -7,8 +7,9 @@ computation, never a loop's body (jax issue 12868). The gradient of `nn.max_pool
 
 The fix: `rewrite(fn)` evaluates fn's equations as they are, but with gradients of our own: of a
 convolution, two *forward* convolutions in canonical order (images NHWC, kernels HWIO); of a
-max-pool, a maximum of strided slices. Values are equal to the bit, gradients to float32 rounding,
-tied maxima included: the first one of a window gets its whole gradient, as in autodiff.
+max-pool, a maximum of strided slices; of a bias, a sum image by image. Values are equal to the bit,
+gradients to float32 rounding, tied maxima included: the first one of a window gets its whole
+gradient, as in autodiff.
 
 Measured with jax 0.10.1 on 2 cores, median of 5, interleaved: a step of the tutorial's network (two
 5×5 convolutions, batch 100) in a `fori_loop` takes 1,255 ms plain and 61 ms rewritten, where a

@@ -64,8 +64,8 @@ def stands(
     improved = evaluation is not None and improves(task, evaluation, best_value)
     return Standing(
         step=step,
-        window_open=bool(state.window["count"] > 0),
-        epoch_open=bool(state.epoch["count"] > 0),
+        window_open=int(state.window["count"]) > 0,
+        epoch_open=int(state.epoch["count"]) > 0,
         saved_step=step if saved else None,
         evaluation=evaluation,
         best=evaluation[task.best] if evaluation and improved else best_value,
