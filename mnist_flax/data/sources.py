@@ -18,6 +18,7 @@ from mnist_flax import cpu
 from mnist_flax.data.augment import EXTENDED_PARTS, create_batch_augment, extend
 from mnist_flax.data.batch import Batch
 from mnist_flax.data.dataset import Dataset, Split
+from mnist_flax.data.placement import ONE_DEVICE, Placement
 from mnist_flax.keys import rng_key
 
 Feed = Any  # a pytree of arrays, of one form for a whole run
@@ -47,12 +48,13 @@ def num_examples(config: ConfigDict, dataset: Dataset) -> int:
     return len(dataset.train.labels) * (EXTENDED_PARTS if config.data.extended else 1)
 
 
-def train_source(config: ConfigDict, dataset: Dataset) -> Source:
-    """Returns the training split, all of it on the device, drawn in a new order each epoch.
+def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = ONE_DEVICE) -> Source:
+    """Returns the training split, all of it on each device, drawn in a new order each epoch.
 
     Args:
       config: seed, batch_size, data.shuffle, data.balance, data.extended and augment are read.
       dataset: its train split has at least one batch.
+      placement: the devices that share each batch.
     """
     total, batch_size = num_examples(config, dataset), config.batch_size
     extended = config.data.extended
@@ -61,7 +63,7 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
 
     @functools.cache
     def on_device() -> tuple[jax.Array, jax.Array]:
-        return jax.device_put((dataset.train.images, dataset.train.labels))
+        return placement.replicate((dataset.train.images, dataset.train.labels))
 
     # A sort takes as long without LLVM's optimizations, and a third as long to compile.
     @functools.partial(jax.jit, compiler_options=cpu.unoptimized())
@@ -73,7 +75,7 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
 
     @functools.lru_cache(1)
     def order_on_device(epoch: int) -> jax.Array:
-        return epoch_order(jnp.int32(epoch))
+        return placement.replicate(epoch_order(jnp.int32(epoch)))
 
     def feed(step: int, count: int) -> Feed:
         del count  # an epoch's order serves all its steps
@@ -84,22 +86,23 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
         place = step % steps_per_epoch
         batch = take_batch(images, labels, order, place, batch_size, extended=extended)
         key = rng_key(config.seed, "augment", step)
-        return augment(key, batch)
+        # The keys are those of the whole batch, so that no number depends on the devices.
+        return placement.shard(augment(key, placement.shard(batch)))
 
     return Source(steps_per_epoch, steps_per_epoch, feed, draw)
 
 
-def eval_source(split: Split, batch_size: int) -> Source:
-    """Returns a split in its own order, all of it on the device, the last batch filled up."""
+def eval_source(split: Split, batch_size: int, placement: Placement = ONE_DEVICE) -> Source:
+    """Returns a split in its own order, all of it on each device, the last batch filled up."""
     steps = -(-len(split.labels) // batch_size)
 
     @functools.cache
     def on_device() -> tuple[jax.Array, jax.Array]:
-        return jax.device_put((split.images, split.labels))
+        return placement.replicate((split.images, split.labels))
 
     def draw(feed: Feed, step: jax.Array) -> Batch:
         images, labels = feed
-        return take_eval_batch(images, labels, step, batch_size)
+        return placement.shard(take_eval_batch(images, labels, step, batch_size))
 
     return Source(steps, steps, lambda step, count: on_device(), draw)
 
