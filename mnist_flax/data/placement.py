@@ -175,6 +175,19 @@ class Placement:
         return jax.tree.unflatten(structure, shared)
 
 
+def beside_batch(values: jax.Array) -> jax.Array:
+    """Has what is drawn for each image of a batch, [B, …], lie where the image does: inside jit.
+
+    For what a task draws out of a key alone. Nothing tells XLA that it belongs to a batch that is
+    cut, and each device would draw all of it and compute all that follows.
+
+    It asks `jax.set_mesh` for the devices; where none are set the values are returned as they are.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return values
+    return jax.lax.with_sharding_constraint(values, PartitionSpec(_AXIS))
+
+
 def _gathered(row: np.ndarray) -> np.ndarray:
     from jax.experimental import multihost_utils
 
