@@ -49,7 +49,8 @@ def _train(launch: Launch) -> int:
 
         with processes.joined() if together else kept_programs(launch, say):
             train(config, folder, should_stop=stop.requested, init_from=init_from)
-            signal = processes.first_signal(stop.signal) if together else stop.signal
+            signal = processes.first_signal(stop.signal) if together else None
+    signal = signal or stop.signal
     if together and not processes.writes():
         return 128 + signal if signal else 0
     if signal is not None:

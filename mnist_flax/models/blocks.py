@@ -7,6 +7,7 @@ the parameter tree reads conv1, conv2, dense1, logits.
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from mnist_flax.config import registry
@@ -80,3 +81,8 @@ def conv_pool(
 def flatten(images: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, H·W·C]."""
     return images.reshape(images.shape[0], -1)
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """Returns the same numbers, in float32 where they are of fewer bits."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import lax
 
 from mnist_flax.errors import UsageError
+from mnist_flax.models.blocks import at_least_float32
 
 _SPREAD = 0.02
 _SIDE = 28
@@ -52,7 +53,7 @@ class BatchNorm(nn.Module):
                 dtype=self.dtype,
             )(x)
         offset = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        given, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        given, x = x.dtype, at_least_float32(x)
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
         variance = jnp.square(x - mean).mean(axes)
@@ -128,7 +129,7 @@ class Generator(nn.Module):
         x = dense(side * side, name="dense")(latents).reshape(-1, side, side, 1)
         x = conv(50, (3, 3), strides=(2, 2), name="conv1")(norm(x, "norm1"))
         x = ResizedConv(25, self.dtype, name="conv2")(norm(x, "norm2"))
-        return nn.sigmoid(conv(1, (1, 1), name="conv3")(norm(x, "norm3")).astype(jnp.float32))
+        return nn.sigmoid(at_least_float32(conv(1, (1, 1), name="conv3")(norm(x, "norm3"))))
 
 
 class Discriminator(nn.Module):

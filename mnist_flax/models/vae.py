@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mnist_flax.models.blocks import at_least_float32
+
 
 class VAE(nn.Module):
     """784 → 400 → 20 and back, with ReLU: 652,824 parameters.
@@ -41,8 +43,8 @@ class VAE(nn.Module):
     def encode(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Maps images float32 [B, H, W, C] in [0, 1] to means and log variances [B, latent]."""
         x = nn.relu(self.fc1(images.reshape(len(images), -1)))
-        # What is sampled and summed is float32, whatever the layers compute in.
-        return self.fc21(x).astype(jnp.float32), self.fc22(x).astype(jnp.float32)
+        # What is sampled and summed is float32 where the layers compute in less.
+        return at_least_float32(self.fc21(x)), at_least_float32(self.fc22(x))
 
     def decode(self, latents: jax.Array) -> jax.Array:
         """Maps latents float32 [B, latent] to the logit of each pixel, [B, H, W, C]."""

@@ -230,7 +230,8 @@ def _estimate(model: nn.Module, variables: Variables, images: jax.Array) -> jax.
 
 
 def _sample(model: nn.Module, variables: Variables, latents: jax.Array) -> jax.Array:
-    return cast(jax.Array, model.apply(variables, latents, method="generate"))
+    drawn = model.apply(variables, latents, method="generate")
+    return cast(jax.Array, single_precision(drawn))
 
 
 def _apply(

@@ -6,12 +6,12 @@ to the others; nothing is sent where there is one process.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from mnist_flax.config import diff
@@ -100,7 +100,7 @@ def in_all(plan: Plan, at_hand: Opened | None, console: Console, compiler: Compi
     """
     placement = plan.placement
     if placement.processes > 1:
-        like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.tried.form)
+        like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), plan.tried.form)
         state = placement.share(at_hand.state if at_hand else like)
         mine = asdict(at_hand.standing) if at_hand else {}
         at = Standing(**placement.agree(mine))
@@ -111,13 +111,7 @@ def in_all(plan: Plan, at_hand: Opened | None, console: Console, compiler: Compi
             if not finished:
                 compiler.start(at.step)
     assert at_hand is not None  # the only process has opened it
-    return Opened(
-        placement.replicate(at_hand.state) if placement.mesh else at_hand.state,
-        at_hand.standing,
-        at_hand.checkpoints,
-        at_hand.writer,
-        at_hand.finished,
-    )
+    return replace(at_hand, state=placement.replicate(at_hand.state))
 
 
 def require_one_state(placement: Placement, state: TrainState) -> None:

@@ -4,64 +4,21 @@ The devices are simulated: JAX_NUM_CPU_DEVICES=8, which conftest.py sets for `-m
 """
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import recipe
 from flax import linen as nn
-from ml_collections import ConfigDict
+from simulated import COUNTS, RECIPES, after, narrow_dcgan, plan_of  # noqa: F401
 
 from mnist_flax.core.evaluation import evaluate
-from mnist_flax.core.state import traced_once, try_task
-from mnist_flax.core.sums import means
-from mnist_flax.core.task import Task
 from mnist_flax.data.augment import normalize
-from mnist_flax.data.placement import Placement
 from mnist_flax.keys import rng_key
-from mnist_flax.tasks import autoencoder, classification, create_task, gan, networks
 from mnist_flax.training.compilation import Compiler, init_state
-from mnist_flax.training.gather import Plan, gather
 
-pytestmark = pytest.mark.distributed
-
-RECIPES = ("tutorial", "lenet_augmented", "vae", "dcgan")
-COUNTS = (1, 2, 4, 8)
-
-
-def config_of(name: str, **changes: Any) -> ConfigDict:
-    config = recipe(name)
-    config.batch_size, config.num_steps, config.num_epochs = 16, 50, None
-    config.data.name = "mnist_sample"
-    if name == "dcgan":
-        config.task.first_steps, config.task.judge = 3, ""
-    if name == "lenet_augmented":
-        config.augment.order = ("random_rotation", "random_shift", "random_erasing")
-    config.update(changes)
-    return config
-
-
-def plan_of(name: str, devices: int, **changes: Any) -> Plan:
-    assert jax.device_count() == 8, "run with -m distributed"
-    placement = Placement.over(jax.devices()[:devices])
-    return gather(config_of(name, **changes), lambda line: None, placement)
-
-
-def after(plan: Plan, steps: int) -> list[dict[str, float]]:
-    """The means over the first so many steps, for each number of them."""
-    compiler = Compiler(plan)
-    compiler.start(0)
-    programs = compiler.programs()
-    state, told = plan.placement.replicate(init_state(plan)), []
-    for step in range(steps):
-        feed = plan.source.feed(step, 1)
-        state, finite = programs.train_chunk(state, feed, jnp.int32(1))
-        assert finite
-        told.append(means(state.window))
-    return told
+pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -70,32 +27,6 @@ def test_losses_are_those_of_one_device(name: str) -> None:
     for devices in COUNTS[1:]:
         for ours, theirs in zip(after(plan_of(name, devices), 10), one, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_in_float64_nothing_but_rounding_is_left(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (networks, classification, autoencoder, gan):
-        if hasattr(module, "single_precision"):
-            monkeypatch.setattr(module, "single_precision", lambda outputs: outputs)
-    with jax.enable_x64(True):
-        told = {devices: after(doubled(plan_of(name, devices)), 50) for devices in COUNTS}
-    for devices in COUNTS[1:]:
-        for ours, theirs in zip(told[devices], told[1], strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-9)
-
-
-def doubled(plan: Plan) -> Plan:
-    """The same plan, whose parameters are float64: so is all that is computed with them."""
-    task = create_task(plan.config, plan.spec)
-
-    def init(key: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), task.init(key))
-
-    wide: Task = traced_once(task._replace(init=init))
-    tried = try_task(wide, plan.spec, plan.config.task.name, plan.config.batch_size)
-    return replace(plan, task=wide, tried=tried)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -5,6 +5,7 @@ import os
 import sys
 
 import harms
+import processes
 from harms import HARMS, NEWEST, edit_rows, harm_file, in_namespace, no_namespaces, remove
 from harness import Fault
 
@@ -182,12 +183,15 @@ def _surroundings() -> list[Fault]:
         Fault("every file of next year", half=True, harm=harms.future, says="Resumed at step 24 "),
         other("one core instead of two", prefix=("taskset", "-c", "0"), says=cores,
               obstacle=lambda: "there is one core" if few else ""),
-        # The second one is not used; that there is one changes what XLA compiles.
-        other("two devices instead of one", says="Resumed at step 24 .*XLA_FLAGS was .*_count=2",
+        other("two devices instead of one", says="Resumed .*device was 1 × cpu, is 2 × cpu",
               xla_flags="--xla_force_host_platform_device_count=2"),
     ]  # fmt: skip
 
 
+# Of runs of several processes, whatever they learn; each is held against a run of its own kind.
+PROCESSES = {
+    name: Fault(name, procedure=procedure) for name, procedure in processes.PROCEDURES.items()
+}
 FAULTS = {
     fault.name: fault
     for fault in (
@@ -198,7 +202,7 @@ FAULTS = {
         *_texts(),
         *_surroundings(),
     )
-}
+} | PROCESSES
 SHORT = (
     "kill -9: the middle of a chunk",
     "SIGTERM: the middle of an evaluation",

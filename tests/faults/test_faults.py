@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from conftest import launch_environment, turned_folder
 
-pytest.register_assert_rewrite("harms", "harness", "kills", "table")
+pytest.register_assert_rewrite("harms", "harness", "kills", "processes", "table")
 from harness import Bench, report  # noqa: E402
 from kills import every_file_operation, random_kills  # noqa: E402
-from table import FAULTS, SHORT  # noqa: E402
+from table import FAULTS, PROCESSES, SHORT  # noqa: E402
 from tiny import get_config as tiny_recipe  # noqa: E402
 
 from mnist_flax import train  # noqa: E402
@@ -159,7 +159,8 @@ def asked_for(
 
 @pytest.fixture(scope="session")
 def outcomes(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
-    asked = [*faults_of("test_a_few_faults", request), *faults_of("test_every_fault", request)]
+    tests = ("test_a_few_faults", "test_every_fault", "test_one_of_two_processes")
+    asked = [fault for test in tests for fault in faults_of(test, request)]
     with two_at_a_time(bench, asked) as outcomes:
         yield outcomes
 
@@ -199,7 +200,7 @@ def test_all_of_that_killed_at_ten_random_moments(asked_for: Bench) -> None:
 
 
 @pytest.mark.slow  # what of a task's own a stop may get wrong is in test_own_task.py, too
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in PROCESSES])
 def test_another_task_has_the_same_faults(fault: str, other: Outcomes) -> None:
     """The regression of docs/TASKS.md, and the autoencoder."""
     _meet(fault, other)
@@ -216,6 +217,12 @@ def test_two_networks_and_their_judge_go_on(fault: str, adversaries: Outcomes) -
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault(fault: str, bench: Bench, outcomes: Outcomes) -> None:
+    _meet(fault, outcomes)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("fault", PROCESSES)
+def test_one_of_two_processes(fault: str, outcomes: Outcomes) -> None:
     _meet(fault, outcomes)
 
 

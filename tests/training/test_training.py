@@ -404,7 +404,7 @@ def test_another_environment_is_named_on_resume(tiny_config, tmp_path, capsys, m
     tiny_config.num_steps = 2
     here = environment()
     monkeypatch.setattr(
-        "mnist_flax.training.resume.environment", lambda compute_dtype="": here | {"cores": 64}
+        "mnist_flax.training.resume.environment", lambda *asked: here | {"cores": 64}
     )
     train(tiny_config, tmp_path)
     assert f"cores was {here['cores']}, is 64. The bits may differ" in capsys.readouterr().err

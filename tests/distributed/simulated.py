@@ -1,0 +1,72 @@
+"""Plans over some of eight simulated devices, and what their first steps give. Not a test."""
+
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import recipe
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mnist_flax.core.sums import means
+from mnist_flax.data.placement import Placement
+from mnist_flax.models import dcgan
+from mnist_flax.training.compilation import Compiler, init_state
+from mnist_flax.training.gather import Plan, gather
+
+RECIPES = ("tutorial", "lenet_augmented", "vae", "dcgan")
+COUNTS = (1, 2, 4, 8)
+WIDTHS = {50: 10, 32: 4, 64: 8, 1024: 64}  # of the DCGAN's layers, and what they are here
+
+
+@pytest.fixture
+def narrow_dcgan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a step of the DCGAN take a fortieth of the time."""
+
+    def narrow(layer: Any) -> Any:
+        return lambda features, *args, **fields: layer(
+            WIDTHS.get(features, features), *args, **fields
+        )
+
+    layers = {"Conv": narrow(nn.Conv), "Dense": narrow(nn.Dense)}
+    monkeypatch.setattr(dcgan, "nn", types.SimpleNamespace(**{**vars(nn), **layers}))
+
+
+def config_of(name: str, **changes: Any) -> ConfigDict:
+    """A recipe on the sample, with batches of 16, and smaller than it is."""
+    config = recipe(name)
+    config.batch_size, config.num_steps, config.num_epochs = 16, 50, None
+    config.data.name = "mnist_sample"
+    if name == "dcgan":
+        config.task.first_steps, config.task.judge = 3, ""
+    elif name == "vae":
+        config.model.hidden, config.model.latent_size = 64, 8
+    else:
+        config.data.resize = 12
+    if name == "lenet_augmented":
+        config.augment.order = ("random_rotation", "random_shift", "random_erasing")
+    config.update(changes)
+    return config
+
+
+def plan_of(name: str, devices: int, **changes: Any) -> Plan:
+    """Its plan over the first so many devices."""
+    assert jax.device_count() == 8, "run with -m distributed"
+    placement = Placement.over(jax.devices()[:devices])
+    return gather(config_of(name, **changes), lambda line: None, placement)
+
+
+def after(plan: Plan, steps: int) -> list[dict[str, float]]:
+    """The means over the first so many steps, for each number of them."""
+    compiler = Compiler(plan)
+    compiler.start(0)
+    programs = compiler.programs()
+    state, told = plan.placement.replicate(init_state(plan)), []
+    for step in range(steps):
+        feed = plan.source.feed(step, 1)
+        state, finite = programs.train_chunk(state, feed, jnp.int32(1))
+        assert finite
+        told.append(means(state.window))
+    return told

@@ -1,0 +1,39 @@
+"""What several devices compute differs by rounding alone: in float64 nothing else is left."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from simulated import COUNTS, RECIPES, after, narrow_dcgan, plan_of  # noqa: F401
+
+from mnist_flax.core.state import traced_once, try_task
+from mnist_flax.tasks import autoencoder, classification, create_task, gan, networks
+from mnist_flax.training.gather import Plan
+
+pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_fifty_steps_are_those_of_one_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with jax.enable_x64(True):
+        plans = {devices: plan_of(name, devices) for devices in COUNTS}
+        for module in (networks, classification, autoencoder, gan):
+            monkeypatch.setattr(module, "single_precision", lambda outputs: outputs, raising=False)
+        told = {devices: after(doubled(plan), 50) for devices, plan in plans.items()}
+    for devices in COUNTS[1:]:
+        for ours, theirs in zip(told[devices], told[1], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def doubled(plan: Plan) -> Plan:
+    """The same plan, whose parameters are float64: so is all that is computed with them."""
+    task = create_task(plan.config, plan.spec)
+
+    def init(key: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), task.init(key))
+
+    wide = traced_once(task._replace(init=init, sample=None))  # which is float32 by contract
+    tried = try_task(wide, plan.spec, plan.config.task.name, plan.config.batch_size)
+    return replace(plan, task=wide, tried=tried)
