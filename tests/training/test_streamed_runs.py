@@ -1,6 +1,7 @@
 """A run whose pictures are streamed is the run in memory: every bit of the state, every row."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import jax
 import numpy as np
 import picture_folder
 import pytest
-from conftest import TESTS, events, rows
+from conftest import ROOT, TESTS, events, launch_environment, rows
 from ml_collections import ConfigDict
 from picture_folder import config_of
+from PIL import Image
 
 from mnist_flax import restore, train
 from mnist_flax.data import streams
@@ -125,3 +127,54 @@ def test_a_launch_tells_of_a_damaged_picture_before_the_first_step(
     assert "b/03.png cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+import test_streamed_runs
+from mnist_flax import train
+
+place, workdir, stream = sys.argv[1:]
+config = test_streamed_runs.recipe(Path(place), stream=stream == "True", steps=300)
+config.batch_size, config.observers, config.log_probabilities = 100, (), False
+train(config, Path(workdir))
+print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(place: Path, workdir: Path, *, stream: bool) -> int:
+    """The most KiB that a process holds which trains on these pictures."""
+    environment = launch_environment() | {"XDG_CACHE_HOME": str(workdir.parent / "cache")}
+    environment["PYTHONPATH"] = f"{ROOT}:{TESTS}:{TESTS / 'training'}"
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(place), str(workdir), str(stream)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.rpartition("PEAK ")[2])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_a_hundred_thousand_pictures_take_the_memory_of_a_thousand(tmp_path: Path) -> None:
+    few, many, random = tmp_path / "few", tmp_path / "many", np.random.default_rng(0)
+    for number in range(1000):
+        place = few / "train" / str(number % 10)
+        place.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
+        coarse.resize((64, 64)).save(place / f"{number:04}.png")
+    (few / "test").symlink_to(few / "train")
+    for picture in sorted((few / "train").glob("*/*")):
+        place = many / "train" / picture.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        for copy in range(100):
+            (place / f"{picture.stem}-{copy:02}.png").hardlink_to(picture)
+    (many / "test").symlink_to(few / "train")
+    in_memory = peak(few, tmp_path / "memory", stream=False)
+    streamed = peak(many, tmp_path / "streamed", stream=True)
+    print(f"peak of 1,000 in memory {in_memory:,} KiB, of 100,000 streamed {streamed:,} KiB")
+    assert streamed - in_memory < 2**20
