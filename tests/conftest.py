@@ -32,6 +32,12 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Simulates eight devices for the tests that are about them: before JAX looks for any."""
+    if config.option.markexpr == "distributed":
+        os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest first, which compile for themselves: no process is left alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("compiles") is None)

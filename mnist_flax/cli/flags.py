@@ -15,9 +15,10 @@ from mnist_flax.cli.recipe import define_overrides, load_recipe
 from mnist_flax.config.paths import expanded
 from mnist_flax.errors import UsageError
 
+_TOGETHER = ("distributed", "coordinator", "num_processes", "process_id", "join_seconds")
 # What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
 TAKES = {
-    "train": {"init_from", "init_map", "checkpoint", "report"},
+    "train": {"init_from", "init_map", "checkpoint", "report", *_TOGETHER},
     "eval": {"checkpoint"},
     "predict": {"checkpoint", "center", "split", "output"},
     "report": {"checkpoint", "compare"},
@@ -37,6 +38,16 @@ flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
 flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
+flags.DEFINE_enum(
+    "distributed",
+    "off",
+    ["off", "auto", "manual"],
+    "train: with other processes; auto: of SLURM, Open MPI, Kubernetes, TPU; manual: see below",
+)
+flags.DEFINE_string("coordinator", None, "manual: HOST:PORT, where the first process listens")
+flags.DEFINE_integer("num_processes", None, "manual: how many there are", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "manual: which this is, from 0", lower_bound=0)
+flags.DEFINE_integer("join_seconds", 45, "distributed: how long one waits for all", lower_bound=1)
 flags.DEFINE_list("compare", [], "report: other workdirs to compare with, on the same images")
 _FORMATS = ["stablehlo", "onnx", "safetensors", "all"]
 flags.DEFINE_enum("format", "stablehlo", _FORMATS, "export: which files")
@@ -44,7 +55,7 @@ flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to 
 flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
 _OURS = (
     *("config", "workdir", "mode", "checkpoint", "init_from", "init_map", "center", "split"),
-    *("output", "count", "report", "compare", "host", "port", "format"),
+    *("output", "count", "report", "compare", "host", "port", "format", *_TOGETHER),
 )
 
 

@@ -23,11 +23,16 @@ from mnist_flax.cli.flags import FLAGS, describe_flags, parse
 from mnist_flax.cli.hints import say
 from mnist_flax.cli.kept_programs import hide_false_alarms
 from mnist_flax.cli.modes import MODES
+from mnist_flax.cli.processes import leave_failed
 from mnist_flax.errors import UserError, out_of_memory
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses flags, does what --mode says, returns the exit status."""
+    return leave_failed(_run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
     if {"--help", "-help", "-h", "--helpfull"} & set(argv):
         print(f"{__doc__}\n{describe_flags()}")
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnist_flax.cli import processes
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
 from mnist_flax.cli.hints import after_a_stop, after_training, say
 from mnist_flax.cli.kept_programs import kept_programs
@@ -30,6 +31,9 @@ def _train(launch: Launch) -> int:
         refuse({"checkpoint", "init_map"})
     if launch.recipe is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
+    processes.check()
+    if (together := FLAGS.distributed != "off") and not processes.is_watched():
+        return processes.watch()
     config, notes = overridden(launch.recipe, launch.overrides)
     for note in notes:
         say(note)
@@ -43,11 +47,14 @@ def _train(launch: Launch) -> int:
         from mnist_flax.training import train
         from mnist_flax.training.gather import pretended_task
 
-        with kept_programs(launch, say):
+        with processes.joined() if together else kept_programs(launch, say):
             train(config, folder, should_stop=stop.requested, init_from=init_from)
-    if stop.signal is not None:
+            signal = processes.first_signal(stop.signal) if together else stop.signal
+    if together and not processes.writes():
+        return 128 + signal if signal else 0
+    if signal is not None:
         after_a_stop(launch)
-        return 128 + stop.signal
+        return 128 + signal
     after_training(launch, config, pretended_task(config))
     if FLAGS.report:
         _write_report(launch, "latest", {})

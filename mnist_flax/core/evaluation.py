@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,7 @@ def evaluate(
     task: Task,
     should_stop: Callable[[], bool] = lambda: False,
     measure: Measure | None = None,
+    agree: Callable[[Any], Any] = lambda value: value,
 ) -> Evaluation | None:
     """Evaluates a split: one batch, and then as many at once as take about a second.
 
@@ -71,6 +72,7 @@ def evaluate(
       task: its metrics give the order of the means.
       should_stop: asked between them.
       measure: what is measured besides.
+      agree: gives the first process's value in all of them: of what a clock or a host computes.
 
     Returns:
       The means and outputs, or None when it was stopped before the end.
@@ -87,11 +89,12 @@ def evaluate(
             return None
         index += count
         fitting = int(count / (time.perf_counter() - asked) * _CHUNK_SECONDS)
-        count = min(source.steps_per_epoch - index, source.most_steps(index), max(1, fitting))
+        fitting = max(1, agree(fitting))
+        count = min(source.steps_per_epoch - index, source.most_steps(index), fitting)
     examples = int(so_far.sums["count"])
     # What fills the last batch up stands at its end.
     outputs = {name: values[:examples] for name, values in jax.device_get(so_far.outputs).items()}
-    measured = measure.of(outputs) if measure else {}
+    measured = agree(measure.of(outputs)) if measure else {}
     if lacking := [name for name in task.measured if name not in measured]:
         raise UsageError(f"Task.measure={task.measure!r}: gives no {lacking[0]!r} (Task.measured).")
     return Evaluation(

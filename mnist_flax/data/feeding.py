@@ -4,14 +4,12 @@ from ml_collections import ConfigDict
 
 from mnist_flax.data import sources, streams
 from mnist_flax.data.dataset import Dataset, Split
-from mnist_flax.data.placement import Placement
+from mnist_flax.data.placement import ONE_DEVICE, Placement
 from mnist_flax.data.sources import Source
 from mnist_flax.data.streamed_images import StreamedImages
 
-HERE = Placement()  # one device, that of JAX's choice
 
-
-def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = HERE) -> Source:
+def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = ONE_DEVICE) -> Source:
     """Returns where training batches come from: the same, to the bit, of either source.
 
     Raises:
@@ -19,11 +17,11 @@ def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = HE
     """
     if dataset.streamed:
         return streams.train_source(config, dataset, placement)
-    return sources.train_source(config, dataset)
+    return sources.train_source(config, dataset, placement)
 
 
-def eval_source(split: Split, batch_size: int, placement: Placement = HERE) -> Source:
+def eval_source(split: Split, batch_size: int, placement: Placement = ONE_DEVICE) -> Source:
     """Returns where an evaluation's batches come from, likewise."""
     if isinstance(split.images, StreamedImages):
         return streams.eval_source(split, batch_size, placement)
-    return sources.eval_source(split, batch_size)
+    return sources.eval_source(split, batch_size, placement)

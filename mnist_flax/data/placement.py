@@ -175,6 +175,9 @@ class Placement:
         return jax.tree.unflatten(structure, shared)
 
 
+ONE_DEVICE = Placement()
+
+
 def _gathered(row: np.ndarray) -> np.ndarray:
     from jax.experimental import multihost_utils
 

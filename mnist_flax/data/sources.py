@@ -18,6 +18,7 @@ from mnist_flax import cpu
 from mnist_flax.data.augment import EXTENDED_PARTS, create_batch_augment, extend
 from mnist_flax.data.batch import Batch
 from mnist_flax.data.dataset import Dataset, Split
+from mnist_flax.data.placement import ONE_DEVICE, Placement
 from mnist_flax.keys import rng_key
 
 Feed = Any  # a pytree of arrays, of one form for a whole run
@@ -47,22 +48,27 @@ def num_examples(config: ConfigDict, dataset: Dataset) -> int:
     return len(dataset.train.labels) * (EXTENDED_PARTS if config.data.extended else 1)
 
 
-def train_source(config: ConfigDict, dataset: Dataset) -> Source:
-    """Returns the training split, all of it on the device, drawn in a new order each epoch.
+def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = ONE_DEVICE) -> Source:
+    """Returns the training split, all of it on each device, drawn in a new order each epoch.
 
     Args:
       config: seed, batch_size, data.shuffle, data.balance, data.extended and augment are read.
       dataset: its train split has at least one batch.
+      placement: the devices that share each batch.
     """
     total, batch_size = num_examples(config, dataset), config.batch_size
     extended = config.data.extended
     steps_per_epoch = total // batch_size
     augment = create_batch_augment(config.augment, len(dataset.class_names))
-    order_on_device = epoch_orders(config, dataset)
+    order_of_epoch = epoch_orders(config, dataset)
 
     @functools.cache
     def on_device() -> tuple[jax.Array, jax.Array]:
-        return jax.device_put((dataset.train.images, dataset.train.labels))
+        return placement.replicate((dataset.train.images, dataset.train.labels))
+
+    @functools.lru_cache(1)
+    def order_on_device(epoch: int) -> jax.Array:
+        return placement.replicate(order_of_epoch(epoch))
 
     def feed(step: int, count: int) -> Feed:
         del count  # an epoch's order serves all its steps
@@ -73,22 +79,23 @@ def train_source(config: ConfigDict, dataset: Dataset) -> Source:
         place = step % steps_per_epoch
         batch = take_batch(images, labels, order, place, batch_size, extended=extended)
         key = rng_key(config.seed, "augment", step)
-        return augment(key, batch)
+        # The keys are those of the whole batch, so that no number depends on the devices.
+        return placement.shard(augment(key, placement.shard(batch)))
 
     return Source(steps_per_epoch, steps_left(steps_per_epoch), feed, draw)
 
 
-def eval_source(split: Split, batch_size: int) -> Source:
-    """Returns a split in its own order, all of it on the device, the last batch filled up."""
+def eval_source(split: Split, batch_size: int, placement: Placement = ONE_DEVICE) -> Source:
+    """Returns a split in its own order, all of it on each device, the last batch filled up."""
     steps = -(-len(split.labels) // batch_size)
 
     @functools.cache
     def on_device() -> tuple[jax.Array, jax.Array]:
-        return jax.device_put((split.images, split.labels))
+        return placement.replicate((split.images, split.labels))
 
     def draw(feed: Feed, step: jax.Array) -> Batch:
         images, labels = feed
-        return take_eval_batch(images, labels, step, batch_size)
+        return placement.shard(take_eval_batch(images, labels, step, batch_size))
 
     return Source(steps, steps_left(steps), lambda step, count: on_device(), draw)
 
@@ -99,7 +106,7 @@ def steps_left(steps_per_epoch: int) -> Callable[[int], int]:
 
 
 def epoch_orders(config: ConfigDict, dataset: Dataset) -> Callable[[int], jax.Array]:
-    """Returns epoch -> the order in which it visits the examples, on the device; two are kept.
+    """Returns epoch -> the order in which it visits the examples; those of two epochs are kept.
 
     Args:
       config: seed, data.shuffle, data.balance and data.extended are read.
@@ -116,10 +123,10 @@ def epoch_orders(config: ConfigDict, dataset: Dataset) -> Callable[[int], jax.Ar
         return balanced(order, np.tile(labels, total // len(labels)))
 
     @functools.lru_cache(2)
-    def order_on_device(epoch: int) -> jax.Array:
+    def order(epoch: int) -> jax.Array:
         return epoch_order(jnp.int32(epoch))
 
-    return order_on_device
+    return order
 
 
 def order_of(key: jax.Array, num_examples: int, shuffle: bool) -> jax.Array:

@@ -69,7 +69,7 @@ def train_source(config: ConfigDict, dataset: Dataset, placement: Placement) -> 
         if config.data.extended:
             images = extend(images, index // count)
         key = rng_key(config.seed, "augment", step)
-        return augment(key, placement.shard(Batch(images, labels, index)))
+        return placement.shard(augment(key, placement.shard(Batch(images, labels, index))))
 
     last = config.num_steps or (config.num_epochs or 0) * steps_per_epoch or None
     blocks = _Blocks(split, batch_size, steps_per_epoch, picks, last, placement)

@@ -34,7 +34,7 @@ class BatchNorm(nn.Module):
       running: whether running statistics are kept, and used at rest. The tutorial never updates
         its own: it normalises by the batch at hand, when pictures are drawn, too, so that a picture
         depends on those that are drawn with it.
-      dtype: of what it gives; None for that of x. Means and variances are float32.
+      dtype: of what it gives; None for that of x. Means and variances are at least float32.
     """
 
     running: bool = False
@@ -52,7 +52,7 @@ class BatchNorm(nn.Module):
                 dtype=self.dtype,
             )(x)
         offset = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        given, x = x.dtype, x.astype(jnp.float32)
+        given, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
         variance = jnp.square(x - mean).mean(axes)

@@ -18,12 +18,13 @@ class Console:
     A context manager: the bar is taken down however the run ends.
     """
 
-    def __init__(self, stream: TextIO | None = None):
-        """Takes stderr, or the stream of a test or a notebook."""
+    def __init__(self, stream: TextIO | None = None, silent: bool = False):
+        """Takes stderr, or the stream of a test or a notebook; says nothing where it is silent."""
         from rich.console import Console as RichConsole
 
         self._stream = sys.stderr if stream is None else stream
         self._rich = RichConsole(file=self._stream, highlight=False, emoji=False, soft_wrap=True)
+        self._silent = silent
         self._bar: Any = None
         self._bar_task: Any = None
         self._total_steps = 0
@@ -51,6 +52,8 @@ class Console:
         A console that is gone (a pipe that was closed) costs the run nothing: what is said is in
         metrics.jsonl too.
         """
+        if self._silent:
+            return
         with contextlib.suppress(OSError):
             if self._rich.is_terminal:
                 self._rich.print(text, markup=False)
@@ -60,7 +63,7 @@ class Console:
     def start(self, step: int, total_steps: int, task: Task) -> None:
         """Opens the progress of a run that stands at step; the task says how numbers are shown."""
         self._total_steps, self._metrics, self._best = total_steps, task.metrics, task.best
-        if self._rich.is_terminal:
+        if self._rich.is_terminal and not self._silent:
             self._bar, self._bar_task = _live_bar(self._rich, step, total_steps)
 
     def advance(self, step: int, steps_per_second: float) -> None:

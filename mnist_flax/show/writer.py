@@ -28,8 +28,11 @@ class Writer:
       event_file: where they go besides, for TensorBoard; None without config.tensorboard.
     """
 
-    def __init__(self, workdir: Path, console: Console, dataset: str):
-        """Binds the run's folder, its console and the name of its data, which each row carries."""
+    def __init__(self, workdir: Path | None, console: Console, dataset: str):
+        """Binds the run's folder, its console and the name of its data, which each row carries.
+
+        In a process that only computes the folder is None, and no file is written.
+        """
         self._workdir = workdir
         self._console = console
         self._dataset = dataset
@@ -61,12 +64,14 @@ class Writer:
     def keep(self, step: int, split: str, pictures: Mapping[str, np.ndarray]) -> None:
         """Writes pictures uint8 [H, W, 3] to the workdir, and shows them where drawing() does."""
         for name, picture in pictures.items():
-            keep_picture(self._workdir, name, step, picture)
+            if self._workdir is not None:
+                keep_picture(self._workdir, name, step, picture)
         if draw := self.drawing(step, split):
             draw(pictures)
 
     def _append(self, row: dict[str, Any]) -> None:
-        append_row(self._workdir, row)
+        if self._workdir is not None:
+            append_row(self._workdir, row)
         self.rows += 1
         if self.event_file is not None:
             self.event_file.row(row)

@@ -93,20 +93,22 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
       step: that the run goes on from.
     """
     started, zero = time.perf_counter(), jnp.int32(0)
-    variables, in_python = plan.tried.form.variables, bool(plan.tried.slow_layers)
+    placement, in_python = plan.placement, bool(plan.tried.slow_layers)
+    form = placement.form(plan.tried.form)
     task, source, batches, seed = plan.task, plan.source, plan.eval_source, plan.config.seed
     options = half_precision.options(plan.config.compute_dtype)
-    jit = functools.partial(jax.jit, compiler_options=options)
+    whole = placement.everywhere  # what comes out, on every device
+    jit = functools.partial(jax.jit, compiler_options=options, out_shardings=whole)
     pool = concurrent.futures.ThreadPoolExecutor()
     feed = pool.submit(source.feed, step, 1)  # compiles what orders an epoch
     make_train = make_train_one if in_python else make_train_chunk
     make_eval = make_eval_one if in_python else make_eval_chunk
     counts = () if in_python else (zero,)
     evaluate = jit(make_eval(task, batches.draw), donate_argnames="so_far")
-    so_far = nothing_evaluated(task, variables, batches)
-    eval_lowered = evaluate.lower(so_far, variables, batches.feed(0, 1), zero, *counts)
+    so_far = placement.form(nothing_evaluated(task, form.variables, batches))
+    eval_lowered = evaluate.lower(so_far, form.variables, batches.feed(0, 1), zero, *counts)
     train = jit(make_train(task, source.draw, seed), donate_argnames="state")
-    train_lowered = train.lower(plan.tried.form, feed.result(), *counts)
+    train_lowered = train.lower(form, feed.result(), *counts)
     training = pool.submit(train_lowered.compile)
 
     def after_training() -> Callable[..., Evaluated]:

@@ -14,6 +14,7 @@ from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.data.classes import lacking
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.feeding import eval_source, train_source
+from mnist_flax.data.placement import ONE_DEVICE, Placement
 from mnist_flax.data.sources import Source, num_examples
 from mnist_flax.show.observers import Observer, find_observers
 from mnist_flax.tasks import create_task
@@ -36,6 +37,7 @@ class Plan:
       observers: of the task and of the config.
       times: when what happens.
       tried: the form of its state, and its slow layers.
+      placement: the devices that the run is on.
     """
 
     config: ConfigDict
@@ -48,6 +50,7 @@ class Plan:
     observers: tuple[Observer, ...]
     times: Timetable
     tried: Tried
+    placement: Placement = ONE_DEVICE
 
 
 def check(config: ConfigDict) -> None:
@@ -73,12 +76,15 @@ def pretended_task(config: ConfigDict) -> Task:
     return create_task(config, spec)
 
 
-def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
+def gather(
+    config: ConfigDict, report: Callable[[str], None], placement: Placement = ONE_DEVICE
+) -> Plan:
     """Loads the data, makes the task, and traces it once.
 
     Args:
       config: checked.
       report: is told of a download.
+      placement: the devices that the run is on.
 
     Raises:
       UserError: the data are missing or faulty, or the task does not fit them.
@@ -93,12 +99,13 @@ def gather(config: ConfigDict, report: Callable[[str], None]) -> Plan:
     return Plan(
         config=config,
         dataset=dataset,
-        source=train_source(config, dataset),
-        eval_source=eval_source(dataset.choosing, config.batch_size),
+        source=train_source(config, dataset, placement),
+        eval_source=eval_source(dataset.choosing, config.batch_size, placement),
         spec=spec,
         task=task,
         measure=find_measure(task, config, dataset, dataset.choosing.images),
         observers=find_observers((*task.observers, *config.observers)),
         times=times,
         tried=tried,
+        placement=placement,
     )

@@ -21,6 +21,7 @@ from mnist_flax.show.observers import Context
 from mnist_flax.show.writer import Writer
 from mnist_flax.training.compilation import Programs
 from mnist_flax.training.gather import Plan
+from mnist_flax.training.processes import require_one_state
 from mnist_flax.training.standing import Standing, consequence, improves
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.metadata import metadata_of
@@ -35,7 +36,7 @@ class Run:
 
     plan: Plan
     programs: Programs
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     writer: Writer
     console: Console
     should_stop: Callable[[], bool]
@@ -76,7 +77,8 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Runs steps up to the next event, or for about a second."""
     source = run.plan.source
     longest = min(source.most_steps(at.step), max(1, int(at.steps_per_second * _CHUNK_SECONDS)))
-    count = min(run.plan.times.next_event(at.step) - at.step, longest)
+    # By this process's clock, which must not decide how many steps the others run.
+    count = run.plan.placement.agree(min(run.plan.times.next_event(at.step) - at.step, longest))
     feed = source.feed(at.step, count)
     started = time.perf_counter()
     state, finite = run.programs.train_chunk(state, feed, jnp.int32(count))
@@ -139,6 +141,7 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
         plan.task,
         run.should_stop,
         plan.measure,
+        plan.placement.agree,
     )
     if result is None:
         return
@@ -159,13 +162,23 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
 def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     """Saves the state of this step: as the best if its evaluation was, among the latest if due."""
     plan = run.plan
-    metadata = metadata_of(at.step, at.evaluation, plan.config, plan.dataset, run.writer.rows)
-    if due:
-        run.checkpoints.save(state, metadata, best=False)
-    if due and at.improved:
-        run.checkpoints.copy_to_best(at.step, state)
-    elif at.improved:
-        run.checkpoints.save(state, metadata, best=True)
+    devices = plan.placement.devices
+    metadata = metadata_of(
+        at.step, at.evaluation, plan.config, plan.dataset, run.writer.rows, devices
+    )
+    require_one_state(plan.placement, state)
+
+    def write() -> None:
+        if run.checkpoints is None:  # the first process writes
+            return
+        if due:
+            run.checkpoints.save(state, metadata, best=False)
+        if due and at.improved:
+            run.checkpoints.copy_to_best(at.step, state)
+        elif at.improved:
+            run.checkpoints.save(state, metadata, best=True)
+
+    plan.placement.together(write)
     if at.saved_step is None:  # so that the rows tell of it when the saves are lost
         run.writer.event(at.step, "saved", f"First save: step {at.step:,}.")
     at.saved_step, at.improved = at.step, False

@@ -30,14 +30,14 @@ class Opened:
     Attributes:
       state: that the run goes on from, or starts with.
       standing: where that is.
-      checkpoints: the run's saves.
+      checkpoints: the run's saves; None in a process that only computes.
       writer: of its rows.
       finished: whether there is nothing left to do.
     """
 
     state: TrainState
     standing: Standing
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     writer: Writer
     finished: bool
 
@@ -89,7 +89,8 @@ def opened(
         if saved:
             _refuse_other_measure(workdir, plan.measure)
             compiler.start(at.step)
-        resume.open_run(config, workdir, writer, plan.dataset, saved)
+        devices = plan.placement.devices
+        resume.open_run(config, workdir, writer, plan.dataset, saved, devices)
         _say_measure(workdir, plan.measure, writer, at.step)
         if plan.task.best and not (workdir / CHOSEN_ON_FILE).exists():
             keep_chosen(workdir, plan.dataset.choosing.images)

@@ -199,6 +199,7 @@ def open_run(
     writer: Writer,
     dataset: Dataset,
     saved: dict[str, Any] | None,
+    devices: int = 1,
 ) -> None:
     """Cuts metrics.jsonl to the save, writes config.json, and says what starts or goes on."""
     step = saved["step"] if saved else 0
@@ -209,7 +210,7 @@ def open_run(
         {
             "config": config.to_dict(),
             "dataset": describe_data(dataset),
-            "environment": environment(config.compute_dtype),
+            "environment": environment(config.compute_dtype, devices),
         },
     )
     for note in dataset.notes:
@@ -225,16 +226,16 @@ def open_run(
     else:
         for line in saved["damaged"]:
             writer.event(step, "damaged_checkpoint", line)
-        resumed = _resumed(workdir, saved, config.compute_dtype)
+        resumed = _resumed(workdir, saved, environment(config.compute_dtype, devices))
         writer.event(step, "resumed", resumed, changed=saved["changed"])
 
 
-def _resumed(workdir: Path, saved: dict[str, Any], compute_dtype: str) -> str:
+def _resumed(workdir: Path, saved: dict[str, Any], now: Mapping[str, Any]) -> str:
     """Says where a run goes on, and what is not as it was."""
     message = f"Resumed at step {saved['step']:,} from {workdir}."
     for name, (old, new) in saved["changed"].items():
         message += f" config.{name} was {old}, is {new}."
-    moved = changes(saved["environment"], environment(compute_dtype))
+    moved = changes(saved["environment"], now)
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."
     return message + (" The bits may differ from an undisturbed run's." if moved else "")

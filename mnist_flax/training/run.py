@@ -1,25 +1,28 @@
 """train(config, workdir): gather, open, compile, loop."""
 
 import contextlib
+import functools
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState
 from mnist_flax.cpu import half_precision
+from mnist_flax.data.placement import Placement
 from mnist_flax.models import summary
 from mnist_flax.show.console import Console
-from mnist_flax.training import resume
 from mnist_flax.training.compilation import Compiler, Programs
 from mnist_flax.training.finetune import InitFrom
-from mnist_flax.training.gather import Plan, check, gather
+from mnist_flax.training.gather import Plan, check
 from mnist_flax.training.loop import Run, run_loop
 from mnist_flax.training.opening import Opened, opened
+from mnist_flax.training.processes import gather_everywhere, in_all, lost_processes_told
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.saves import load_library
 
@@ -55,20 +58,32 @@ def train(
     require_jax()
     check(config)
     workdir = Path(workdir)
+    placement = Placement.over(jax.devices())
     with contextlib.ExitStack() as stack:
-        console = stack.enter_context(Console())
-        config = resume.with_own_data(config, workdir, console.say)
-        plan = gather(config, console.say)
+        stack.enter_context(lost_processes_told(placement))
+        console = stack.enter_context(Console(silent=not placement.writes))
+        plan = gather_everywhere(config, workdir, placement, console)
         source = InitFrom(*init_from) if init_from else None
         compiler = Compiler(plan)
-        at_hand = stack.enter_context(opened(plan, workdir, console, source, compiler))
+
+        def open_folder() -> Opened | None:
+            if not placement.writes:
+                return None
+            return stack.enter_context(opened(plan, workdir, console, source, compiler))
+
+        at_hand = in_all(plan, placement.together(open_folder), console, compiler)
         if at_hand.finished:
             return at_hand.state
         programs = _compiled(plan, at_hand, console, compiler)
         # While the first steps are computed, which leaves Python to others.
         threading.Thread(target=load_library, name="imports").start()
-        run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, should_stop)
+        stop = functools.partial(_any_stops, placement, should_stop)
+        run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, stop)
         return run_loop(run, at_hand.standing, at_hand.state)
+
+
+def _any_stops(placement: Placement, should_stop: Callable[[], bool]) -> bool:
+    return placement.any(should_stop())
 
 
 def _compiled(plan: Plan, at_hand: Opened, console: Console, compiler: Compiler) -> Programs:
@@ -82,5 +97,6 @@ def _compiled(plan: Plan, at_hand: Opened, console: Console, compiler: Compiler)
     for layer in programs.slow_layers:
         message = f"Slow in XLA's loops, so each step is called from Python: {layer}."
         at_hand.writer.event(at_hand.standing.step, "slow_layer", message)
-    console.say(f"Compiled in {programs.seconds:.1f} s for {environment()['device']}.")
+    device = environment(devices=plan.placement.devices)["device"]
+    console.say(f"Compiled in {programs.seconds:.1f} s for {device}.")
     return programs

@@ -23,20 +23,21 @@ DRAWS = {
 }
 
 
-def environment(compute_dtype: str = "float32") -> dict[str, str | int]:
+def environment(compute_dtype: str = "float32", devices: int = 1) -> dict[str, str | int]:
     """Returns what config.json and every checkpoint keep.
 
     These are versions, the processor, the devices that are used, visible cores, how XLA and JAX are
-    set, and what programs that compute in this dtype are compiled with.
+    set, and what programs that compute in this dtype are compiled with. Training uses all devices
+    there are, of all processes; whatever uses a trained network, one.
     """
-    used = sorted(jnp.zeros(()).devices(), key=lambda device: device.id)
+    [used] = jnp.zeros(()).devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # A flag that names a file says where something is written, and a model card travels.
     flags = sorted(flag for flag in os.environ.get("XLA_FLAGS", "").split() if "/" not in flag)
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return {
         **_fixed(),
-        "device": f"{len(used)} × {used[0].device_kind}",
+        "device": f"{devices} × {used.device_kind}",
         "cores": cores or 0,
         "XLA_FLAGS": " ".join(flags) or "none",
         "compiler_options": " ".join(half_precision.options(compute_dtype)) or "none",

@@ -15,6 +15,7 @@ def metadata_of(
     config: ConfigDict,
     dataset: Dataset,
     rows: int,
+    devices: int = 1,
 ) -> dict[str, Any]:
     """Returns what is saved with a state, as JSON holds it; checkpoints.py adds the digests.
 
@@ -24,13 +25,14 @@ def metadata_of(
       config: of the run.
       dataset: of the run.
       rows: how many metrics.jsonl holds.
+      devices: how many the run is on.
     """
     return {
         "step": step,
         "evaluation": None if evaluation is None else dict(evaluation),
         "config": config.to_dict(),
         "dataset": describe_data(dataset),
-        "environment": environment(config.compute_dtype),
+        "environment": environment(config.compute_dtype, devices),
         "rows": rows,
     }
 

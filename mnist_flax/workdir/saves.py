@@ -62,12 +62,18 @@ class Saves:
 
     @functools.cached_property
     def _manager(self) -> "ocp.CheckpointManager":
-        options = load_library().CheckpointManagerOptions(
+        library, here = load_library(), jax.process_index()
+        options = library.CheckpointManagerOptions(
+            create=False,
             max_to_keep=None,  # it would delete before anything was read back
             enable_async_checkpointing=False,
             read_only=self._read_only,
+            # One process of a run writes all of it: Orbax is not to wait for the others.
+            multiprocessing_options=library.options.MultiprocessingOptions(
+                primary_host=here, active_processes={here}, barrier_sync_key_prefix=self.folder.name
+            ),
         )
-        return load_library().CheckpointManager(self._opened, options=options)
+        return library.CheckpointManager(self._opened, options=options)
 
     def close(self) -> None:
         """Releases Orbax's threads."""

@@ -1,0 +1,202 @@
+"""--distributed: one of several processes that train together, and the parent that watches it.
+
+JAX's runtime ends a process from C++ when another one is gone, with a stack and without Python. So
+the command that was given starts itself once more as a child, hands signals on, and says in a line
+what became of it. What the processes agree on is in data/placement.py.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from mnist_flax.cli.flags import FLAGS, refuse
+from mnist_flax.cli.hints import say
+from mnist_flax.errors import UsageError, UserError
+
+# In the environment of the child: its parent's number, and a descriptor to say on that all came.
+_CHILD = "MNIST_FLAX_CHILD"
+_SILENT_SECONDS = 15  # after which one that says nothing counts as gone
+_ORDERLY = (128 + signal.SIGTERM, 128 + signal.SIGINT)
+_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")
+_ASKED_FOR = {"coordinator", "num_processes", "process_id"}
+
+
+def check() -> None:
+    """Raises UsageError for flags that do not go together."""
+    if FLAGS.distributed == "off":
+        refuse({"join_seconds"})
+    if FLAGS.distributed != "manual":
+        refuse(_ASKED_FOR)
+        return
+    if missing := sorted(name for name in _ASKED_FOR if not FLAGS[name].present):
+        raise UsageError(
+            f"--{missing[0]} is missing: --distributed=manual takes --coordinator=HOST:PORT of the "
+            "first process, --num_processes=N, and --process_id=0 to N-1, another in each."
+        )
+    host, _, port = FLAGS.coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UsageError(
+            f"--coordinator={FLAGS.coordinator}: must be HOST:PORT, the same in all processes: an "
+            "address of the first one's machine, and a free port there."
+        )
+    if FLAGS.process_id >= FLAGS.num_processes:
+        raise UsageError(
+            f"--process_id={FLAGS.process_id}: must be below --num_processes="
+            f"{FLAGS.num_processes}; the first is 0."
+        )
+
+
+def is_watched() -> bool:
+    """Says whether this is the child that the parent watches."""
+    return _CHILD in os.environ
+
+
+def watch() -> int:
+    """Runs this command as a child, and returns its exit status; says it if JAX has ended it."""
+    told: list[signal.Signals] = []
+    heard, says = os.pipe()
+    # A session of its own: what a terminal sends to all is handed on, once.
+    child = subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, _CHILD: f"{os.getpid()} {says}"},
+        pass_fds=(says,),
+        start_new_session=True,
+    )
+    os.close(says)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        told.append(signal.Signals(number))
+        child.send_signal(number)
+
+    for name in _FORWARDED:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), forward)
+    status = child.wait()
+    if status >= 0:
+        return status
+    if told:
+        return 128 + told[-1]
+    if not os.read(heard, 1):
+        say(f"Error: {_not_together('')}")
+        return 1
+    name = signal.Signals(-status).name
+    say(
+        f"Error: ended by {name}: another process of this run is gone, or cannot be reached; why "
+        "is said where it ran. Start all of them again: the run goes on from its newest save."
+    )
+    return 1
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Makes this process one of those of the run, which leave together.
+
+    Raises:
+      UserError: the others did not come, or nothing here says who they are.
+    """
+    import jax
+
+    config: Any = jax.config
+    config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
+    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
+    given: dict[str, Any] = {}
+    if FLAGS.distributed == "manual":
+        given = {
+            "coordinator_address": FLAGS.coordinator,
+            "num_processes": FLAGS.num_processes,
+            "process_id": FLAGS.process_id,
+        }
+        if FLAGS.process_id == 0:
+            _require_free_port()
+    try:
+        jax.distributed.initialize(
+            **given,
+            initialization_timeout=FLAGS.join_seconds,
+            heartbeat_timeout_seconds=_SILENT_SECONDS,
+        )
+    except ValueError as error:  # nothing was detected
+        raise UsageError(
+            f"--distributed={FLAGS.distributed}: JAX finds no SLURM, Open MPI, Kubernetes or TPU "
+            f"around this process ({_first_line(error)}). Name the others: --distributed=manual "
+            "--coordinator=HOST:PORT --num_processes=N --process_id=I."
+        ) from error
+    except RuntimeError as error:
+        raise UserError(_not_together(f" ({_first_line(error)})")) from error
+    if given and jax.process_count() != FLAGS.num_processes:
+        raise UserError(
+            f"--num_processes={FLAGS.num_processes}: the first process was told of "
+            f"{jax.process_count()}. Give all of them the same number."
+        )
+    with os.fdopen(int(os.environ[_CHILD].split()[1]), "wb") as parent:
+        parent.write(b".")
+    yield
+    jax.distributed.shutdown()
+
+
+def first_signal(mine: signal.Signals | None) -> signal.Signals | None:
+    """Returns the signal that came to this process, or to another one; None if none came."""
+    import jax
+
+    from mnist_flax.data.placement import Placement
+
+    given = Placement.over(jax.devices()).exchange(mine)
+    return next((signal.Signals(number) for number in given if number is not None), None)
+
+
+def writes() -> bool:
+    """Says whether this is the process that writes."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def leave_failed(status: int) -> int:
+    """Ends this process at once where it has failed among others: an orderly end waits for all."""
+    if status and is_watched() and status not in _ORDERLY:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _end_with_the_parent() -> None:
+    """Ends this process when whoever watches it is killed: a job that is gone must not train."""
+    while os.getppid() == int(os.environ[_CHILD].split()[0]):
+        time.sleep(1)
+    os._exit(1)
+
+
+def _require_free_port() -> None:
+    """Raises UserError where the coordinator's port is taken: JAX would crash."""
+    port = int(FLAGS.coordinator.rpartition(":")[2])
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"--coordinator={FLAGS.coordinator}: port {port} cannot be used here "
+                f"({error.strerror}). Name a free one, the same in all processes."
+            ) from error
+
+
+def _not_together(why: str) -> str:
+    return (
+        f"--distributed={FLAGS.distributed}: not all processes came together in "
+        f"{FLAGS.join_seconds} seconds{why}. Start all of them at once, with the same "
+        "--coordinator and --num_processes, and another --process_id each; --join_seconds waits "
+        "longer."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:160] if lines else type(error).__name__
