@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from mnist_flax.data.records import Records
 from mnist_flax.errors import UserError
 
+_PILLOW = re.compile(r"PIL\.")  # its modules
 _PIECE_BYTES = 2**20
 _PIECE = 64  # pictures
 _LACKING = (
@@ -50,6 +52,15 @@ def threads() -> int:
     return max(2, cores or 1)
 
 
+def _hush_pillow() -> None:
+    """Has Pillow's warnings ignored, once and for all: threads cannot do it for a while.
+
+    See pictures.quiet, and why they are.
+    """
+    if not any(module == _PILLOW for _, _, _, module, _ in list(warnings.filters)):
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
 def read(records: Records, numbers: np.ndarray) -> np.ndarray:
     """Decodes pictures: int [n] -> uint8 [n, H, W, C], in that order.
 
@@ -60,8 +71,7 @@ def read(records: Records, numbers: np.ndarray) -> np.ndarray:
         import grain
     except ImportError as error:
         raise UserError(_LACKING) from error
-    # Once and for all: threads cannot set it aside for a while, as pictures.quiet does.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    _hush_pillow()
     options = grain.ReadOptions(num_threads=threads(), prefetch_buffer_size=2 * threads())
     pieces = grain.MapDataset.source(_Pieces(records, numbers)).to_iter_dataset(options)
     images, place = np.empty((len(numbers), *records.shape), np.uint8), 0

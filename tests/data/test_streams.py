@@ -165,11 +165,10 @@ def counted(pictures: Path, config: ConfigDict) -> tuple[Source, Counted]:
     images = dataset.train.images
     watched = Counted(images)
     split = Split(StreamedImages(watched, images.numbers), dataset.train.labels)
-    place = Placement()
-    return streams.train_source(config, vars_replaced(dataset, split), place), watched
+    return streams.train_source(config, with_train(dataset, split), Placement()), watched
 
 
-def vars_replaced(dataset: Dataset, train: Split) -> Dataset:
+def with_train(dataset: Dataset, train: Split) -> Dataset:
     return Dataset("abc", "", train, dataset.eval, dataset.class_names, "", ())
 
 
