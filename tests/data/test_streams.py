@@ -182,6 +182,7 @@ def test_a_block_is_read_once_and_none_beyond_the_end(
     for step in range(9):
         source.feed(step, 1)
         source.feed(max(step - 1, 0), 1)  # as an observer looks at the last batch
+    source.feed.__self__._pool.submit(int).result()  # whatever was begun is over
     assert len(watched.read_so_far) == (7 + 2) * 6
 
 
@@ -289,6 +290,18 @@ def test_pictures_beside_the_splits_are_checked_too(tmp_path: Path, decoded: lis
     with pytest.raises(UserError, match=r"c/07\.png cannot be read: the picture is damaged") as e:
         told(config_of(place, stream=True, train_split="train[:10]"))
     assert "\n" not in str(e.value)
+
+
+def test_other_pictures_of_the_same_labels_are_other_data(pictures: Path) -> None:
+    prints = [
+        [
+            told(config_of(pictures, stream=stream, train_split=split))[1].fingerprint
+            for split in ("train[:10]", "train[1:11]")
+        ]
+        for stream in (True, False)
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints[0])) == 2
 
 
 def test_labels_of_records_are_read_once(records: Path, decoded: list[int]) -> None:
