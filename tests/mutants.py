@@ -771,10 +771,10 @@ MUTANTS = (
         STREAMS,
     ),
     Mutant(
-        "stream: a picture of another size is not turned",
-        "data/arrays.py",
-        "mapped(split.images, _turned_upright, shape",
-        "mapped(split.images, np.asarray, shape",
+        "stream: what is turned passes for what is not",
+        "data/records.py",
+        'f"{self.records.key} {self.told}"',
+        'f"{self.records.key}"',
         STREAMS,
     ),
     Mutant(
