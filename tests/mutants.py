@@ -672,6 +672,13 @@ MUTANTS = (
         "tests/cpu/test_bfloat16.py",
     ),
     Mutant(
+        "a program for CUDA is rewritten as one for the CPU at hand",
+        "cpu/__init__.py",
+        '(rewritten if target() == "cpu" else fn)',
+        "rewritten",
+        "tests/training/test_platforms.py",
+    ),
+    Mutant(
         "bfloat16: asked for on any processor",
         "cpu/half_precision.py",
         "if not processor.has(_UNITS):",

@@ -116,7 +116,7 @@ def try_task(task: Task, spec: Spec, name: str, batch_size: int = 2) -> Tried:
         opt_state = jax.eval_shape(task.init_opt, variables)
         given = (variables, opt_state, batch, step, key)
         # Before anything else has traced the update.
-        slow = cpu.slow_in_loop(task.update, *given) if jax.default_backend() == "cpu" else []
+        slow = cpu.slow_in_loop(task.update, *given) if cpu.target() == "cpu" else []
         updated = jax.eval_shape(task.update, *given)
         evaluated, _ = jax.eval_shape(task.evaluate, variables, masked)
         jax.eval_shape(task.predict, variables, images)

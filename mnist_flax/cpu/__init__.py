@@ -16,7 +16,7 @@ Measured with jax 0.10.1 on 2 cores, median of 5, interleaved: a step of the tut
 plain matrix product reached 169 GFLOP/s; the step's 8.2 GFLOP hence ran at 80 % of that rate.
 
 No forward-mode derivatives (`jax.jvp`, `jax.hessian`) go through the replaced equations. On a GPU
-or TPU plain autodiff is right: see `for_backend`.
+or TPU plain autodiff is right: see `for_backend`, and `lowered_for` where none is at hand.
 """
 
 import functools
@@ -28,6 +28,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, primitives
 
 from mnist_flax.cpu import broadcasting, convolution, pooling
+from mnist_flax.cpu.target import lowered_for as lowered_for
+from mnist_flax.cpu.target import target as target
 
 
 def rewrite(fn: Callable) -> Callable:
@@ -50,9 +52,18 @@ def rewrite(fn: Callable) -> Callable:
     return rewritten
 
 
-def for_backend(fn: Callable, backend: str | None = None) -> Callable:
-    """Returns `rewrite(fn)` for "cpu" and fn itself for others; by default for JAX's own."""
-    return rewrite(fn) if (backend or jax.default_backend()) == "cpu" else fn
+def for_backend(fn: Callable) -> Callable:
+    """Returns a function that is `rewrite(fn)` where it is traced for a CPU, and fn elsewhere.
+
+    Which of them is seen when it is called; see target.py.
+    """
+    rewritten = rewrite(fn)
+
+    @functools.wraps(fn)
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (rewritten if target() == "cpu" else fn)(*args, **kwargs)
+
+    return chosen
 
 
 def unoptimized() -> dict[str, str | bool]:
@@ -61,7 +72,7 @@ def unoptimized() -> dict[str, str | bool]:
     On a CPU it is compiled without LLVM's optimizations, which would take seconds for some; what
     sums nothing gives the same bits without them.
     """
-    return {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
+    return {"xla_backend_optimization_level": "0"} if target() == "cpu" else {}
 
 
 def slow_in_loop(step: Callable, *args: Any) -> list[str]:

@@ -11,10 +11,10 @@ option is known and brings a convolution nothing.
 
 import os
 
-import jax
 import jaxlib
 
 from mnist_flax.cpu import processor
+from mnist_flax.cpu.target import target
 
 OPTION = "xla_cpu_experimental_onednn_custom_call"
 _UNITS = "amx_bf16"
@@ -27,7 +27,7 @@ def options(compute_dtype: str) -> dict[str, bool]:
     None are needed for float32. For bfloat16 there are some on a CPU that gains by them, unless
     XLA_FLAGS has a value of the user's own.
     """
-    if compute_dtype != "bfloat16" or jax.default_backend() != "cpu":
+    if compute_dtype != "bfloat16" or target() != "cpu":
         return {}
     return {} if OPTION in os.environ.get("XLA_FLAGS", "") or obstacle() else {OPTION: True}
 
@@ -44,7 +44,7 @@ def obstacle() -> str:
 
 def told(compute_dtype: str) -> str:
     """Returns a line on how bfloat16 is computed here; '' where there is nothing to say."""
-    if compute_dtype != "bfloat16" or jax.default_backend() != "cpu":
+    if compute_dtype != "bfloat16" or target() != "cpu":
         return ""
     if OPTION in os.environ.get("XLA_FLAGS", ""):
         return f"bfloat16: XLA_FLAGS sets {OPTION}, which stays as it is."

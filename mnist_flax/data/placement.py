@@ -5,6 +5,7 @@ nothing: its programs are those that they would be without. JAX's own runtime do
 `jit` over a mesh of all devices, and XLA adds what the devices have to tell one another.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,10 @@ class Placement:
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
+
+    def around(self) -> contextlib.AbstractContextManager[Any]:
+        """Sets the devices for what is traced in the `with`: see `beside_batch`."""
+        return jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext()
 
     def shard(self, batch: T) -> T:
         """Cuts a batch, a pytree of arrays [B, …], among the devices: inside jit.
@@ -176,6 +181,19 @@ class Placement:
 
 
 ONE_DEVICE = Placement()
+
+
+def beside_batch(values: jax.Array) -> jax.Array:
+    """Has what is drawn for each image of a batch, [B, …], lie where the image does: inside jit.
+
+    For what a task draws out of a key alone. Nothing tells XLA that it belongs to a batch that is
+    cut, and each device would draw all of it and compute all that follows.
+
+    The devices are those that `Placement.around` sets; without any, nothing is done.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return values
+    return jax.lax.with_sharding_constraint(values, PartitionSpec(_AXIS))
 
 
 def _gathered(row: np.ndarray) -> np.ndarray:

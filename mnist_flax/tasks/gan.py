@@ -15,6 +15,7 @@ from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Metric, OptState, Rate, Spec, Task, Variables
 from mnist_flax.data.augment import normalize
 from mnist_flax.data.batch import Batch
+from mnist_flax.data.placement import beside_batch
 from mnist_flax.errors import UsageError, together
 from mnist_flax.keys import rng_key
 from mnist_flax.models import create_model
@@ -144,7 +145,9 @@ def _update(
 ) -> tuple[Variables, OptState, Sums]:
     """One step: the discriminator's two updates, then the generator's; see gan()."""
     count, size = len(batch.images), model.latent_size
-    noise = [jax.random.normal(jax.random.fold_in(key, n), (count, size)) for n in (1, 2)]
+    noise = [
+        beside_batch(jax.random.normal(jax.random.fold_in(key, n), (count, size))) for n in (1, 2)
+    ]
     before, stats = variables["params"], variables["batch_stats"]
     fake, _ = _apply(model, "generate", "generator", before["generator"], stats, noise[0])
     images = {"real": normalize(batch.images), "fake": fake}

@@ -106,9 +106,11 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
     counts = () if in_python else (zero,)
     evaluate = jit(make_eval(task, batches.draw), donate_argnames="so_far")
     so_far = placement.form(nothing_evaluated(task, form.variables, batches))
-    eval_lowered = evaluate.lower(so_far, form.variables, batches.feed(0, 1), zero, *counts)
+    with placement.around():
+        eval_lowered = evaluate.lower(so_far, form.variables, batches.feed(0, 1), zero, *counts)
     train = jit(make_train(task, source.draw, seed), donate_argnames="state")
-    train_lowered = train.lower(form, feed.result(), *counts)
+    with placement.around():
+        train_lowered = train.lower(form, feed.result(), *counts)
     training = pool.submit(train_lowered.compile)
 
     def after_training() -> Callable[..., Evaluated]:
@@ -121,11 +123,17 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
     def eval_chunk(*args: Any) -> Evaluated:
         return evaluation.result()(*args)
 
+    look = jit(make_last_batch(task, source.draw, seed))
+
+    def last_batch(state: TrainState, feed: Feed) -> LastBatch:
+        with placement.around():
+            return cast(LastBatch, look(state, feed))
+
     def finish() -> Programs:
         train_chunk = training.result()
         return Programs(
             train_chunk=_train_in_python(train_chunk) if in_python else train_chunk,
-            last_batch=jit(make_last_batch(task, source.draw, seed)),
+            last_batch=last_batch,
             eval_chunk=_evaluate_in_python(eval_chunk) if in_python else eval_chunk,
             slow_layers=plan.tried.slow_layers,
             seconds=time.perf_counter() - started,

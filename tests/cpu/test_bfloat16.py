@@ -55,6 +55,14 @@ def test_an_accelerator_needs_none(fast, monkeypatch):
     assert half_precision.told("bfloat16") == ""
 
 
+def test_a_program_for_another_platform_needs_none(fast):
+    with cpu.lowered_for("cpu"):
+        assert half_precision.options("bfloat16") == OPTIONS
+    with cpu.lowered_for("cuda"):
+        assert half_precision.options("bfloat16") == {}
+        assert half_precision.told("bfloat16") == ""
+
+
 def test_it_is_recorded_with_what_decides_bits(fast):
     assert environment("bfloat16")["compiler_options"] == half_precision.OPTION
     assert environment()["compiler_options"] == "none"

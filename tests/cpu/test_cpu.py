@@ -461,9 +461,13 @@ def test_only_the_cpu_is_rewritten():
     def fn(x):
         return nn.max_pool(x, (2, 2))
 
-    assert cpu.for_backend(fn, "gpu") is fn
     x = jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32)
-    assert "custom_vjp_call" in str(jax.make_jaxpr(cpu.for_backend(fn, "cpu"))(x))
+    ours = cpu.for_backend(fn)
+    with cpu.lowered_for("cpu"):
+        assert "custom_vjp_call" in str(jax.make_jaxpr(ours)(x))
+    for platform in ("cuda", "rocm", "tpu"):
+        with cpu.lowered_for(platform):
+            assert str(jax.make_jaxpr(ours)(x)) == str(jax.make_jaxpr(fn)(x))
 
 
 # --- Inside loops, branches and remat ----------------------------------------------------------
