@@ -292,19 +292,20 @@ def test_pictures_beside_the_splits_are_checked_too(tmp_path: Path, decoded: lis
     assert "\n" not in str(e.value)
 
 
-def test_other_pixels_of_the_same_labels_are_other_data(pictures: Path) -> None:
+def test_other_pixels_of_the_same_labels_are_other_data(place: Path) -> None:
     changes: tuple[dict[str, object], ...] = (
         {"train_split": "train[:10]"},
         {"train_split": "train[1:11]"},
         {"train_split": "train[:10]", "transpose": True},
         {"train_split": "train[:10]", "resize": 5},
+        {"train_split": "train[:10]", "resize": 6},
     )
     prints = [
-        [told(config_of(pictures, stream=stream, **change))[1].fingerprint for change in changes]
+        [told(config_of(place, stream=stream, **change))[1].fingerprint for change in changes]
         for stream in (True, False)
     ]
     assert prints[0] == prints[1]
-    assert len(set(prints[0])) == 4
+    assert len(set(prints[0])) == 5
 
 
 def test_labels_of_records_are_read_once(records: Path, decoded: list[int]) -> None:
