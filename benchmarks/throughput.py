@@ -193,8 +193,7 @@ def chunks(source: Source, step: int, count: int) -> Iterator[tuple[Feed, int]]:
     """Cuts steps as a run does: a chunk lies in one epoch, and one feed serves it."""
     end = step + count
     while step < end:
-        left = source.steps_per_epoch - step % source.steps_per_epoch
-        part = min(end - step, left, source.most_steps)
+        part = min(end - step, source.most_steps(step))
         yield source.feed(step, part), part
         step += part
 

@@ -54,6 +54,7 @@ UPDATE = "tests/core/test_update.py"
 BAD_STEPS = "tests/core/test_bad_steps.py"
 PATIENCE = "tests/core/test_patience.py"
 MIX = "tests/data/test_mix.py"
+STREAMS = "tests/data/test_streams.py"
 DISTORT = "tests/data/test_distort.py"
 MUTANTS = (
     # Optimizers, schedules, rates.
@@ -711,6 +712,84 @@ MUTANTS = (
         "index * len(values), axis=0",
         "index * 0, axis=0",
         STEPS,
+    ),
+    # Streams.
+    Mutant(
+        "stream: the batch after the one that was asked for",
+        "data/streams.py",
+        "step - feed.first, keepdims",
+        "step - feed.first + 1, keepdims",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: a block beyond the end",
+        "data/streams.py",
+        "after < self._end",
+        "after <= self._end",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: the block before is not held",
+        "data/streams.py",
+        "_HELD = 3",
+        "_HELD = 2",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: every process reads the same rows",
+        "data/streams.py",
+        "rows = slice(process * self._part, (process + 1) * self._part)",
+        "rows = slice(0, self._part)",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: the extended set is not extended",
+        "data/streams.py",
+        "        if config.data.extended:\n",
+        "        if False:\n",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: what fills the last batch up counts",
+        "data/streams.py",
+        "jnp.arange(batch_size) < count",
+        "jnp.arange(batch_size) <= count",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: pictures beside the splits are not looked at",
+        "data/survey.py",
+        "np.flatnonzero(unseen)",
+        "np.flatnonzero(unseen)[:0]",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: the time of a file does not count",
+        "data/folder.py",
+        "told.st_size, told.st_mtime_ns",
+        "told.st_size, 0",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: the order of the records does not count",
+        "data/survey.py",
+        "digest.update(numbers.tobytes() + split",
+        "digest.update(split",
+        STREAMS,
+    ),
+    Mutant(
+        "stream: what is turned passes for what is not",
+        "data/records.py",
+        'f"{self.records.key} {self.told}"',
+        'f"{self.records.key}"',
+        STREAMS,
+    ),
+    Mutant(
+        "stream: the newest findings go",
+        "data/kept_findings.py",
+        "st_mtime, reverse=True",
+        "st_mtime",
+        STREAMS,
     ),
 )
 

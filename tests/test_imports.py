@@ -20,10 +20,11 @@ STRANGERS = {("report", "serve"), ("report", "export"), ("serve", "export")}  # 
 
 ONE_DOOR = {
     "absl": {"cli.flags", "cli.recipe"},
-    "tensorflow_datasets": {"data.tfds_source"},
+    "tensorflow_datasets": {"data.tfds_records", "data.tfds_source"},
+    "grain": {"data.grain_reader"},
     "orbax": {"workdir.saves"},
     "mlxtend": {"data.sample"},
-    "PIL": {"data.folder", "data.ink", "data.pictures", "data.scaling"},
+    "PIL": {"data.folder", "data.ink", "data.picture_files", "data.pictures", "data.scaling"},
     "rich": {"show.console", "models"},
     "filelock": {"workdir.lock"},
     "safetensors": {"workdir.weights"},

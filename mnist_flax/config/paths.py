@@ -1,5 +1,6 @@
 """Folders and files as a user names them."""
 
+import os
 from pathlib import Path
 
 from mnist_flax.errors import UsageError
@@ -23,3 +24,8 @@ def expanded(name: str, field: str) -> Path:
         raise UsageError(
             f"{field}={name}: {who}. Write the folder out, or ./{name} for a folder of this name."
         ) from error
+
+
+def cache_folder() -> Path:
+    """Returns where things are kept that can be made again: ~/.cache/mnist_flax, as XDG has it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_flax"

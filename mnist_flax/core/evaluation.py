@@ -89,7 +89,8 @@ def evaluate(
             return None
         index += count
         fitting = int(count / (time.perf_counter() - asked) * _CHUNK_SECONDS)
-        count = min(source.steps_per_epoch - index, source.most_steps, max(1, agree(fitting)))
+        fitting = max(1, agree(fitting))
+        count = min(source.steps_per_epoch - index, source.most_steps(index), fitting)
     examples = int(so_far.sums["count"])
     # What fills the last batch up stands at its end.
     outputs = {name: values[:examples] for name, values in jax.device_get(so_far.outputs).items()}

@@ -13,10 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_flax.data import arrays, entries, layouts, place, published, sample, scaling, tfds_source
+import numpy as np
+
+from mnist_flax.data import (
+    arrays,
+    entries,
+    grain_reader,
+    layouts,
+    place,
+    published,
+    sample,
+    scaling,
+    survey,
+    tfds_source,
+)
 from mnist_flax.data.dataset import (
     CLASS_NAMES,
     Dataset,
+    Raw,
     Split,
     make_dataset,
 )
@@ -52,6 +66,8 @@ def check(config_data: Any) -> None:
         faults.append(
             f"config.data.resize={config_data.resize}: a side in pixels, from 1 to 1,024."
         )
+    if config_data.stream and (lacking := grain_reader.fault()):
+        faults.append(lacking)
     if config_data.data_dir == "":
         faults.append("config.data.data_dir is empty: give a directory or leave the field out.")
     if faults:
@@ -62,9 +78,9 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     """Finds the dataset that `config.data` asks for and cuts it into its splits.
 
     Reads the fields `name`, `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
-    `train_split`, `eval_split`, `select_split`, `resplit`, `transpose`, `resize` and `fallback`.
-    `report` gets a line before a download and a preparation, which take their time; what the user
-    must see afterwards is in `Dataset.notes`.
+    `train_split`, `eval_split`, `select_split`, `resplit`, `transpose`, `resize`, `stream` and
+    `fallback`. `report` gets a line before a download, a preparation and a survey of what is
+    streamed, which take their time; what the user must see afterwards is in `Dataset.notes`.
 
     Raises UsageError for wrong fields and UserError for data that is missing or faulty, or for a
     `data_dir` in which nothing is understood.
@@ -72,22 +88,27 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     check(config_data)
     splits = config_data.train_split, config_data.eval_split
     name, others = config_data.name, (config_data.resplit, config_data.select_split)
+    stream = config_data.stream
     if name == sample.NAME:
         return _sample(config_data)
     data_dir = place.data_dir(config_data.data_dir)
-    raw = layouts.read(data_dir, name, config_data.resize)
+    raw = layouts.read(data_dir, name, config_data.resize, stream=stream)
     notes: tuple[str, ...] = ()
     if raw is None:
-        raw, notes = tfds_source.read_prepared(name, data_dir)
+        raw, notes = tfds_source.read_prepared(name, data_dir, stream=stream, report=report)
     if raw is None:
         raw = layouts.read_arrays(data_dir, name)
     if raw is None and config_data.data_dir is not None:
-        raw = layouts.read_below(data_dir, name, config_data.resize)
+        raw = layouts.read_below(data_dir, name, config_data.resize, stream=stream)
+    if stream and raw is not None:
+        _refuse_arrays(raw)
     if raw is None and name not in CLASS_NAMES:
         raise UsageError(_unknown(name, data_dir, notes))
     if raw is None:
         if config_data.data_dir is not None and not place.is_for_downloads(data_dir):
             raise UserError(_not_understood(config_data.data_dir, data_dir, "", notes))
+        if stream:
+            raise _not_streamed(f"what is downloaded to {data_dir}")
         try:
             raw = published.fetch(name, tfds_source.root_of(data_dir), report)
         except Unavailable as reason:
@@ -98,7 +119,21 @@ def load(config_data: Any, report: Callable[[str], None] = print) -> Dataset:
     if config_data.resize is not None:
         raw = scaling.scaled(raw, config_data.resize)
     dataset = make_dataset(name, replace(raw, notes=raw.notes + notes), *splits, *others)
+    if dataset.streamed:
+        dataset = survey.surveyed(dataset, report)
     return replace(dataset, data_dir=str(data_dir.absolute()))
+
+
+def _refuse_arrays(raw: Raw) -> None:
+    if any(isinstance(split.images, np.ndarray) for split in raw.splits.values()):
+        raise _not_streamed(raw.source)
+
+
+def _not_streamed(what: str) -> UsageError:
+    return UsageError(
+        f"config.data.stream=true: {what} cannot be streamed. Picture folders and TFDS directories "
+        "in array_record format can: name one with config.data.data_dir, or leave the field out."
+    )
 
 
 def _not_understood(given: str, data_dir: Path, reason: str, notes: tuple[str, ...]) -> str:
@@ -150,6 +185,8 @@ def _fall_back(config_data: Any, data_dir: Path, reason: str, notes: tuple[str, 
 
 def _sample(config_data: Any) -> Dataset:
     """The sample, asked for by name: a split cut for the whole MNIST gives way to all there is."""
+    if config_data.stream:
+        raise _not_streamed(f"the {sample.NAME}")
     raw = sample.read_sample()
     sizes = {name: len(split.labels) for name, split in raw.splits.items()}
     notes: list[str] = []

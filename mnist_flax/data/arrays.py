@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mnist_flax.data.dataset import CLASS_NAMES, Raw, Split
+from mnist_flax.data.streamed_images import mapped
 from mnist_flax.errors import UserError
 
 EVERY = 5  # of the pictures of a class one is for testing, where a source has no test
@@ -74,9 +75,15 @@ def cut(split: Split) -> dict[str, Split]:
 
 def turned_upright(raw: Raw) -> Raw:
     """Exchanges the rows and the columns of all pictures, and says so."""
-    splits = {
-        name: Split(np.ascontiguousarray(split.images.transpose(0, 2, 1, 3)), split.labels)
-        for name, split in raw.splits.items()
-    }
+    splits = {}
+    for name, split in raw.splits.items():
+        height, width, channels = split.images.shape[1:]
+        shape = width, height, channels
+        images = mapped(split.images, _turned_upright, shape, "turned upright")
+        splits[name] = Split(images, split.labels)
     note = "Rows and columns of all pictures are exchanged (config.data.transpose)."
     return replace(raw, splits=splits, notes=(*raw.notes, note))
+
+
+def _turned_upright(images: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(images.transpose(0, 2, 1, 3))

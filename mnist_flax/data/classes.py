@@ -1,22 +1,30 @@
 """The classes of a dataset against those that a run knows."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from mnist_flax.data.dataset import Dataset, Split, fingerprint
+from mnist_flax.data.survey import surveyed
 from mnist_flax.errors import UserError
 
 _NAMED = 5  # classes in a message
 
 
-def with_classes_of(dataset: Dataset, class_names: tuple[str, ...], field: str) -> Dataset:
+def with_classes_of(
+    dataset: Dataset,
+    class_names: tuple[str, ...],
+    field: str,
+    report: Callable[[str], None] = print,
+) -> Dataset:
     """Returns a dataset with its labels numbered as a run's are, matched by the classes' names.
 
     Args:
       dataset: is returned as it is where its classes are the run's, in their order.
       class_names: that the run knows.
       field: what to change, for the message.
+      report: is told before data that are streamed are read for their new fingerprint.
 
     Raises:
       UserError: the classes are others.
@@ -37,15 +45,17 @@ def with_classes_of(dataset: Dataset, class_names: tuple[str, ...], field: str) 
     train, evaluation = renumbered(dataset.train), renumbered(dataset.eval)
     select = None if dataset.select is None else renumbered(dataset.select)
     note = f"{dataset.source}: the classes lie in another order than the run's; matched by name."
-    return replace(
+    dataset = replace(
         dataset,
         train=train,
         eval=evaluation,
         select=select,
         class_names=class_names,
-        fingerprint=fingerprint(train, evaluation, class_names, select),
         notes=(*dataset.notes, note),
     )
+    if dataset.streamed:
+        return surveyed(dataset, report)
+    return replace(dataset, fingerprint=fingerprint(train, evaluation, class_names, select))
 
 
 def lacking(dataset: Dataset) -> tuple[str, ...]:

@@ -1,12 +1,17 @@
 """What every source of images becomes: its splits, their class names and one fingerprint."""
 
+import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mnist_flax.data import preparation
+from mnist_flax.data.preparation import Preparation
 from mnist_flax.data.splits import count_shared, resolve_split
+from mnist_flax.data.streamed_images import Images, StreamedImages, blocks, joined, taken
 from mnist_flax.errors import UsageError, UserError
 
 # The class names that TFDS gives; a dataset of another name brings its own or is numbered.
@@ -23,9 +28,12 @@ LARGEST = 4 * 2**30  # bytes of pictures that one split may take
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Pictures and their classes: images uint8 [N, H, W, C], labels int32 [N]."""
+    """Pictures and their classes: images uint8 [N, H, W, C], labels int32 [N].
 
-    images: np.ndarray
+    Images that are streamed are decoded when parts of them are taken; labels are always there.
+    """
+
+    images: Images
     labels: np.ndarray
 
 
@@ -70,6 +78,16 @@ class Dataset:
         """The images of this split."""
         return self.eval if self.select is None else self.select
 
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded when they are asked for."""
+        return isinstance(self.train.images, StreamedImages)
+
+    @functools.cached_property
+    def preparation(self) -> Preparation:
+        """How foreign pictures become like those to train on; looked at once."""
+        return preparation.derive(self.train.images)
+
 
 def make_dataset(
     name: str,
@@ -81,7 +99,8 @@ def make_dataset(
 ) -> Dataset:
     """Checks what a source returned and cuts it into train, eval and, where asked for, select.
 
-    With `resplit`, a seed, train followed by eval is permuted and cut at their sizes again.
+    With `resplit`, a seed, train followed by eval is permuted and cut at their sizes again. What is
+    streamed has no fingerprint yet: survey.py takes it.
 
     Raises UserError for faulty data, UsageError for a split expression that does not fit it, or
     for images that would be trained on and choose.
@@ -108,9 +127,11 @@ def make_dataset(
     if resplit is not None:
         train, evaluation = _resplit(train, evaluation, resplit)
         source += f", train and eval mixed and cut again with seed {resplit}"
-    print_of = fingerprint(train, evaluation, raw.class_names, select)
     names = raw.class_names
-    return Dataset(name, source, train, evaluation, names, print_of, notes, select=select)
+    dataset = Dataset(name, source, train, evaluation, names, "", notes, select=select)
+    if dataset.streamed:
+        return dataset
+    return replace(dataset, fingerprint=fingerprint(train, evaluation, names, select))
 
 
 def _refuse_shared(shared: int, select_split: str, field: str, expression: str) -> None:
@@ -129,18 +150,20 @@ def _resplit(train: Split, evaluation: Split, seed: int) -> tuple[Split, Split]:
     count = len(train.labels)
     # RandomState and not Generator: NumPy keeps its streams as they are for ever (NEP 19).
     order = np.random.RandomState(seed).permutation(count + len(evaluation.labels))
-    images = np.concatenate([train.images, evaluation.images])
+    images = joined([train.images, evaluation.images])
     labels = np.concatenate([train.labels, evaluation.labels])
-    first, second = (Split(images[part], labels[part]) for part in (order[:count], order[count:]))
+    first, second = (
+        Split(taken(images, part), labels[part]) for part in (order[:count], order[count:])
+    )
     return first, second
 
 
 def _take(raw: Raw, ranges: list[tuple[str, int, int]]) -> Split:
-    images = [raw.splits[name].images[start:stop] for name, start, stop in ranges]
+    images = [taken(raw.splits[name].images, slice(start, stop)) for name, start, stop in ranges]
     labels = [raw.splits[name].labels[start:stop] for name, start, stop in ranges]
     if len(ranges) == 1:  # a view: no second copy of 47 MB
         return Split(images[0], labels[0])
-    return Split(np.concatenate(images), np.concatenate(labels))
+    return Split(joined(images), np.concatenate(labels))
 
 
 def _check(raw: Raw) -> None:
@@ -169,15 +192,25 @@ def _check(raw: Raw) -> None:
 
 
 def fingerprint(
-    train: Split, evaluation: Split, class_names: tuple[str, ...], select: Split | None = None
+    train: Split,
+    evaluation: Split,
+    class_names: tuple[str, ...],
+    select: Split | None = None,
+    look: Callable[[Images, int, np.ndarray], None] = lambda images, first, block: None,
 ) -> str:
-    """Returns the SHA-256 (hex) of names, shapes and bytes of the splits and the class names."""
+    """Returns the SHA-256 (hex) of names, shapes and bytes of the splits and the class names.
+
+    Images are gone through in blocks; `look` is shown each: (images, first, uint8 [n, H, W, C]).
+    """
     digest = hashlib.sha256(json.dumps(class_names).encode())
     splits = {"train": train, "eval": evaluation} | ({} if select is None else {"select": select})
     for name, split in splits.items():
+        digest.update(f"\n{name}.images {split.images.shape}\n".encode())
+        for first, block in blocks(split.images):
+            digest.update(np.ascontiguousarray(block).data.cast("B"))
+            look(split.images, first, block)
         # One byte order and int32 everywhere, so that two machines agree.
-        arrays = {"images": split.images, "labels": split.labels.astype("<i4", copy=False)}
-        for field, array in arrays.items():
-            digest.update(f"\n{name}.{field} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).data.cast("B"))
+        labels = split.labels.astype("<i4", copy=False)
+        digest.update(f"\n{name}.labels {labels.shape}\n".encode())
+        digest.update(np.ascontiguousarray(labels).data.cast("B"))
     return digest.hexdigest()

@@ -14,16 +14,19 @@ UNDERSTOOD = (
 )
 
 
-def read(directory: Path, name: str, side: int | None = None) -> Raw | None:
+def read(
+    directory: Path, name: str, side: int | None = None, *, stream: bool = False
+) -> Raw | None:
     """Reads the IDX files of a folder, or its train/<class>/; None where there are neither.
 
-    Pictures in files are scaled to side × side, if that is given.
+    Pictures in files are scaled to side × side, if that is given, and decoded when they are asked
+    for, if they are to be streamed.
 
     Raises:
       UserError: the files are incomplete or faulty.
     """
     raw = idx.read_directory(directory, name)
-    return raw or folder.read_directory(directory, side=side)
+    return raw or folder.read_directory(directory, side=side, stream=stream)
 
 
 def read_arrays(directory: Path, name: str) -> Raw | None:
@@ -35,7 +38,9 @@ def read_arrays(directory: Path, name: str) -> Raw | None:
     return csv_files.read_directory(directory, name) or npz.read_directory(directory, name)
 
 
-def read_below(directory: Path, name: str, side: int | None = None) -> Raw | None:
+def read_below(
+    directory: Path, name: str, side: int | None = None, *, stream: bool = False
+) -> Raw | None:
     """Reads class folders that lie in a folder, or a layout one folder below it, as `read` does.
 
     For folders that a user has named: in others it would find what nobody meant. Of several folders
@@ -44,7 +49,8 @@ def read_below(directory: Path, name: str, side: int | None = None) -> Raw | Non
     Raises:
       UserError: there are several, and no name tells which; or the files are faulty.
     """
-    if (raw := folder.read_directory(directory, side=side, uncut=True)) is not None:
+    raw = folder.read_directory(directory, side=side, uncut=True, stream=stream)
+    if raw is not None:
         return raw
     folders = [path for path in entries.visible(directory) if path.is_dir()]
     below = {path: inner for path in folders if (inner := _layout_in(path))}
@@ -52,8 +58,8 @@ def read_below(directory: Path, name: str, side: int | None = None) -> Raw | Non
         return None
     chosen = _choose(list(below), directory, name)
     inner = below[chosen]
-    raw = read(inner, name, side) or read_arrays(inner, name)
-    raw = raw or folder.read_directory(inner, side=side, uncut=True)
+    raw = read(inner, name, side, stream=stream) or read_arrays(inner, name)
+    raw = raw or folder.read_directory(inner, side=side, uncut=True, stream=stream)
     assert raw is not None  # by _layout_in
     note = f"{directory} holds no data itself: those in {inner.relative_to(directory)}/ are read."
     notes = (note, *(entries.litter_note(directory) if inner == chosen else ()))

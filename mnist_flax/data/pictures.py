@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -165,17 +166,35 @@ class PictureError(ValueError):
 
 
 @contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Ignores Pillow's warnings, say of large pictures: the limits here are our own.
+
+    Filters are the whole process's: where several threads read, each would undo another's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
 def opened(
-    file: BinaryIO, *, verify: bool = True, formats: tuple[str, ...] = FORMATS
+    file: BinaryIO,
+    *,
+    verify: bool = True,
+    formats: tuple[str, ...] = FORMATS,
+    hushed: Callable[[], AbstractContextManager[None]] = quiet,
 ) -> Iterator[ImageFile.ImageFile]:
-    """Opens a picture; raises PictureError, also for what decoding it inside raises."""
+    """Opens a picture; raises PictureError, also for what decoding it inside raises.
+
+    `hushed` is what keeps Pillow's warnings away meanwhile; contextlib.nullcontext where somebody
+    else has seen to them.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if not file.read(1):
         raise PictureError("the file is empty; give a PNG or JPEG file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures: the limits here are our own
+        with hushed():
             if verify:  # the checksums of a PNG's pixels, which decoding passes over
                 with _open(file, formats) as image:
                     image.verify()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.errors import UserError
 
 LAYOUTS = ("digit", "size", "none")
@@ -37,7 +38,7 @@ DIGIT = Preparation("digit", "dark")
 AS_IS = Preparation("none")
 
 
-def derive(images: np.ndarray) -> Preparation:
+def derive(images: Images) -> Preparation:
     """Returns how pictures become like these: uint8 [N, H, W, C], the images of training.
 
     'digit' where nearly all are laid out as MNIST's. Otherwise 'size', on the ground that at least

@@ -1,11 +1,13 @@
 """Pictures scaled to squares of one size, by Pillow, which is imported where it is used."""
 
+import functools
 import math
 from dataclasses import replace
 
 import numpy as np
 
 from mnist_flax.data.dataset import LARGEST, Raw, Split
+from mnist_flax.data.streamed_images import mapped
 from mnist_flax.errors import UserError
 
 
@@ -31,17 +33,23 @@ def scaled(raw: Raw, side: int) -> Raw:
         return raw
     splits = {}
     for name, split in raw.splits.items():
-        shape = (len(split.images), side, side, split.images.shape[-1])
-        if math.prod(shape) > LARGEST:
+        shape = (side, side, split.images.shape[-1])
+        if isinstance(split.images, np.ndarray) and len(split.images) * math.prod(shape) > LARGEST:
             raise UserError(
-                f"config.data.resize={side}: {shape[0]:,} pictures of that size take more than "
-                f"{LARGEST:,} bytes. Make it smaller."
+                f"config.data.resize={side}: {len(split.images):,} pictures of that size take more "
+                f"than {LARGEST:,} bytes. Make it smaller."
             )
-        images = np.empty(shape, np.uint8)
-        for index, image in enumerate(split.images):
-            images[index] = resized(image, side)
+        resize = functools.partial(_all_resized, side=side)
+        images = mapped(split.images, resize, shape, f"scaled to {side}")
         splits[name] = Split(images, split.labels)
     return replace(raw, splits=splits, notes=(*raw.notes, scaled_note(shapes, side)))
+
+
+def _all_resized(images: np.ndarray, side: int) -> np.ndarray:
+    scaled = np.empty((len(images), side, side, images.shape[-1]), np.uint8)
+    for index, image in enumerate(images):
+        scaled[index] = resized(image, side)
+    return scaled
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:

@@ -29,16 +29,16 @@ class Source(NamedTuple):
 
     Attributes:
       steps_per_epoch: how many batches.
-      most_steps: the most that one feed serves: a chunk of steps is never longer.
+      most_steps: step -> the most that one feed serves from this step on, at most to the end of the
+        epoch: a chunk of steps is never longer.
       feed: (step, count) -> what the batches of steps step, …, step + count - 1 are drawn from, on
-        the device. count is at most most_steps, and these steps lie in one epoch. Called from
-        Python.
+        the device. count is at most most_steps(step). Called from Python.
       draw: (feed, step) -> Batch. Pure, inside jit. A training step is counted from the run's
         start, one of an evaluation is the number of the batch.
     """
 
     steps_per_epoch: int
-    most_steps: int
+    most_steps: Callable[[int], int]
     feed: Callable[[int, int], Feed]
     draw: Callable[[Feed, jax.Array], Batch]
 
@@ -60,22 +60,15 @@ def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = ON
     extended = config.data.extended
     steps_per_epoch = total // batch_size
     augment = create_batch_augment(config.augment, len(dataset.class_names))
+    order_of_epoch = epoch_orders(config, dataset)
 
     @functools.cache
     def on_device() -> tuple[jax.Array, jax.Array]:
         return placement.replicate((dataset.train.images, dataset.train.labels))
 
-    # A sort takes as long without LLVM's optimizations, and a third as long to compile.
-    @functools.partial(jax.jit, compiler_options=cpu.unoptimized())
-    def epoch_order(epoch: jax.Array) -> jax.Array:
-        order = order_of(rng_key(config.seed, "shuffle", epoch), total, config.data.shuffle)
-        if not config.data.balance:
-            return order
-        return balanced(order, np.tile(dataset.train.labels, total // len(dataset.train.labels)))
-
     @functools.lru_cache(1)
     def order_on_device(epoch: int) -> jax.Array:
-        return placement.replicate(epoch_order(jnp.int32(epoch)))
+        return placement.replicate(order_of_epoch(epoch))
 
     def feed(step: int, count: int) -> Feed:
         del count  # an epoch's order serves all its steps
@@ -89,7 +82,7 @@ def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = ON
         # The keys are those of the whole batch, so that no number depends on the devices.
         return placement.shard(augment(key, placement.shard(batch)))
 
-    return Source(steps_per_epoch, steps_per_epoch, feed, draw)
+    return Source(steps_per_epoch, steps_left(steps_per_epoch), feed, draw)
 
 
 def eval_source(split: Split, batch_size: int, placement: Placement = ONE_DEVICE) -> Source:
@@ -104,7 +97,36 @@ def eval_source(split: Split, batch_size: int, placement: Placement = ONE_DEVICE
         images, labels = feed
         return placement.shard(take_eval_batch(images, labels, step, batch_size))
 
-    return Source(steps, steps, lambda step, count: on_device(), draw)
+    return Source(steps, steps_left(steps), lambda step, count: on_device(), draw)
+
+
+def steps_left(steps_per_epoch: int) -> Callable[[int], int]:
+    """Returns step -> how many steps there are from this one to the end of its epoch."""
+    return lambda step: steps_per_epoch - step % steps_per_epoch
+
+
+def epoch_orders(config: ConfigDict, dataset: Dataset) -> Callable[[int], jax.Array]:
+    """Returns epoch -> the order in which it visits the examples; those of two epochs are kept.
+
+    Args:
+      config: seed, data.shuffle, data.balance and data.extended are read.
+      dataset: of its train split the labels are looked at.
+    """
+    total, labels = num_examples(config, dataset), dataset.train.labels
+
+    # A sort takes as long without LLVM's optimizations, and a third as long to compile.
+    @functools.partial(jax.jit, compiler_options=cpu.unoptimized())
+    def epoch_order(epoch: jax.Array) -> jax.Array:
+        order = order_of(rng_key(config.seed, "shuffle", epoch), total, config.data.shuffle)
+        if not config.data.balance:
+            return order
+        return balanced(order, np.tile(labels, total // len(labels)))
+
+    @functools.lru_cache(2)
+    def order(epoch: int) -> jax.Array:
+        return epoch_order(jnp.int32(epoch))
+
+    return order
 
 
 def order_of(key: jax.Array, num_examples: int, shuffle: bool) -> jax.Array:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_flax.data import folder, published
+from mnist_flax.data import folder, published, tfds_records
 from mnist_flax.data.dataset import Raw, Split
 from mnist_flax.data.download import Remote, Unavailable
 from mnist_flax.errors import UsageError, UserError
@@ -28,15 +28,22 @@ OWN_VERSION = "1.0.0"
 
 _INFO = "dataset_info.json"
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
-_BATCH = 10_000  # records in memory at once, besides the images
 
 
-def read_prepared(name: str, data_dir: Path) -> tuple[Raw | None, tuple[str, ...]]:
+def read_prepared(
+    name: str,
+    data_dir: Path,
+    *,
+    stream: bool = False,
+    report: Callable[[str], None] = print,
+) -> tuple[Raw | None, tuple[str, ...]]:
     """Reads the newest prepared version of a dataset that can be read without TensorFlow.
 
     `data_dir` is TFDS's root, `<root>/<name>` or `<root>/<name>/<version>`. Returns its splits,
     images uint8 [N, H, W, C] and labels int32 [N], or None, and a note where versions in another
-    file format were passed over. Raises UserError for a damaged directory.
+    file format were passed over. With `stream` pictures are decoded when they are asked for, and
+    `report` is told before all records are read for their labels, once. Raises UserError for a
+    damaged directory.
     """
     other = []
     for directory in _versions(name, data_dir):
@@ -48,7 +55,7 @@ def read_prepared(name: str, data_dir: Path) -> tuple[Raw | None, tuple[str, ...
         elif importlib.util.find_spec("array_record") is None:
             other.append(f"{directory} needs the package array_record to read (Linux only)")
         else:
-            return _read_version(directory), _passed_over(other)
+            return _read_version(directory, stream, report), _passed_over(other)
     return None, _passed_over(other)
 
 
@@ -114,7 +121,9 @@ def _refuse_foreign_classes(path: Path, features: Any) -> None:
             _refuse_foreign_classes(path, inner)
 
 
-def _read_version(directory: Path) -> Raw:
+def _read_version(
+    directory: Path, stream: bool = False, report: Callable[[str], None] = print
+) -> Raw:
     import tensorflow_datasets as tfds
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -130,13 +139,10 @@ def _read_version(directory: Path) -> Raw:
         # Decoding by ourselves is a third faster, and silent about an absent OpenCV.
         sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
         shape = features["image"].shape
-        splits = {split: _read_split(source, shape) for split, source in sources.items()}
-    except (
-        *(OSError, ValueError, RuntimeError, LookupError, OverflowError, SyntaxError),
-        *(ParseError, DecodeError),
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{directory} cannot be read: {reason}. Delete it or repair it.") from error
+        read = tfds_records.streamed if stream else tfds_records.read_all
+        splits = read(sources, shape, directory, report)
+    except (*tfds_records.DAMAGE, SyntaxError, ParseError, DecodeError) as error:
+        raise tfds_records.damaged(directory, error) from error
     names = getattr(features["label"], "names", None)
     if names is None:
         highest = max(int(split.labels.max()) for split in splits.values())
@@ -152,22 +158,6 @@ def _fits(features: Any, tfds: Any) -> bool:
     fixed = isinstance(image, tfds.features.Image) and None not in image.shape
     whole = label.shape == () and np.issubdtype(label.np_dtype, np.integer)
     return fixed and image.np_dtype == np.uint8 and whole
-
-
-def _read_split(source: Any, shape: tuple[int, ...]) -> Split:
-    # TFDS's own way from a record to arrays takes as long again as decoding its picture.
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    images = np.empty((len(source), *shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for start in range(0, len(source), _BATCH):
-        indices = range(start, min(start + _BATCH, len(source)))
-        records = source.data_source.__getitems__(list(indices))
-        rows = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
-        labels[start : indices.stop] = [row["label"].int64_list.value[0] for row in rows]
-        pictures = [row["image"].bytes_list.value[0] for row in rows]
-        folder.decode(pictures, images[start : indices.stop], start)
-    return Split(images, labels)
 
 
 def prepare(
@@ -223,7 +213,7 @@ def _write(raw: Raw, name: str, root: Path) -> None:
             return {split: self._generate_examples(data) for split, data in raw.splits.items()}
 
         def _generate_examples(self, data: Split) -> Iterator[tuple[int, dict[str, Any]]]:
-            for index, image in enumerate(data.images):
+            for index, image in enumerate(np.asarray(data.images)):
                 # PNG bytes: given an array, the Image feature would call TensorFlow to encode it.
                 yield index, {"image": folder.encode(image), "label": int(data.labels[index])}
 

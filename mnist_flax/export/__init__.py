@@ -16,6 +16,7 @@ import numpy as np
 
 from mnist_flax.core.sampling import latents_of
 from mnist_flax.data.dataset import Dataset
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.export.check import expected_outputs, largest_difference
 from mnist_flax.export.model_card import CARD_FILE, model_card
@@ -128,7 +129,7 @@ def export_weights(workdir: Path, restored: Restored) -> dict[str, Any]:
 def _tried(
     file: str,
     content: bytes,
-    networks: Mapping[str, tuple[Network, np.ndarray]],
+    networks: Mapping[str, tuple[Network, Images]],
     expected: Mapping[str, Mapping[str, np.ndarray]],
     batch_size: int,
     report: Callable[[str], None],
@@ -145,7 +146,7 @@ def _tried(
 
 
 def _contents(
-    networks: Mapping[str, tuple[Network, np.ndarray]], formats: Sequence[str]
+    networks: Mapping[str, tuple[Network, Images]], formats: Sequence[str]
 ) -> dict[str, bytes]:
     return {
         f"{stem}.{name}": _WRITERS[name](network)
@@ -154,7 +155,7 @@ def _contents(
     }
 
 
-def _networks(restored: Restored, images: np.ndarray) -> dict[str, tuple[Network, np.ndarray]]:
+def _networks(restored: Restored, images: Images) -> dict[str, tuple[Network, Images]]:
     """Returns, by the stems of their files, what is exported, and what each is tried on."""
     networks = {}
     if restored.task.exported is not None:

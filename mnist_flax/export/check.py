@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnist_flax.data.streamed_images import Images, taken
 from mnist_flax.errors import UserError
 from mnist_flax.export.network import Network
 from mnist_flax.use.prediction import predict
@@ -17,15 +18,17 @@ _TOLERANCES = {"stablehlo": 1e-6, "onnx": 1e-5}
 
 
 def expected_outputs(
-    restored: Restored, network: Network, inputs: np.ndarray, batch_size: int
+    restored: Restored, network: Network, inputs: Images, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Returns what the network says, {name: [N, …]}, from batches of the sizes that files get.
 
     predict() fills the last batch up, and a float32 sum's last bits depend on the batch's size.
     """
     if network.given == "latents":
+        assert isinstance(inputs, np.ndarray)
         return {network.names[0]: _drawn(restored, inputs, batch_size)}
-    parts = np.split(inputs, [len(inputs) // batch_size * batch_size])
+    whole = len(inputs) // batch_size * batch_size
+    parts = [taken(inputs, slice(0, whole)), taken(inputs, slice(whole, None))]
     answers = [predict(restored, part) for part in parts if len(part)]
     return {
         name: np.concatenate([answer[name] for answer in answers]).astype(form.dtype)

@@ -10,6 +10,7 @@ import warnings
 import jax
 import numpy as np
 
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.errors import UserError, where_it_failed
 from mnist_flax.export import equations
 from mnist_flax.export.network import Network
@@ -72,7 +73,7 @@ def to_onnx(network: Network) -> bytes:
 
 
 def run_onnx(
-    content: bytes, names: tuple[str, ...], inputs: np.ndarray, batch_size: int
+    content: bytes, names: tuple[str, ...], inputs: Images, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Runs an ONNX model in onnxruntime, on the CPU.
 

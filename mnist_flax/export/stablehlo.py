@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jax import export
 
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.export.network import Network
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -29,7 +30,7 @@ def to_stablehlo(network: Network) -> bytes:
 
 
 def run_stablehlo(
-    content: bytes, names: tuple[str, ...], inputs: np.ndarray, batch_size: int
+    content: bytes, names: tuple[str, ...], inputs: Images, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Runs what to_stablehlo gave.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_flax.data.dataset import Split
+from mnist_flax.data.streamed_images import same_images
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.report.scores import McNemar, mcnemar
 from mnist_flax.use.prediction import is_classification, predict
@@ -45,7 +46,7 @@ def compare(
     refuse_without_classes(workdir, other)
     data = other.config.data
     same = np.array_equal(split.labels, other_split.labels)
-    if not (same and np.array_equal(split.images, other_split.images)):
+    if not (same and same_images(split.images, other_split.images)):
         raise UserError(
             f"--compare={workdir}: its evaluation split holds other images than this run's, or in "
             f"another order (data.name={data.name!r}, data.eval_split={data.eval_split!r}, "

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from mnist_flax.data.augment import EXTENDED_PARTS, create_augment, extend
 from mnist_flax.data.dataset import Split
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.keys import rng_key
 from mnist_flax.models import summary
 from mnist_flax.report import plots
@@ -180,7 +181,7 @@ def _not_shown(restored: Restored, layers: list[str]) -> list[str]:
     return notes
 
 
-def side(images: np.ndarray) -> int:
+def side(images: Images) -> int:
     """Returns how many pixels a side images uint8 [N, H, W, C] are shown with."""
     return min(max(plots.TILE, *images.shape[1:3]), _LARGEST)
 

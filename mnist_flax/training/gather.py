@@ -13,8 +13,9 @@ from mnist_flax.core.task import Spec, Task
 from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.data.classes import lacking
 from mnist_flax.data.dataset import Dataset
+from mnist_flax.data.feeding import eval_source, train_source
 from mnist_flax.data.placement import ONE_DEVICE, Placement
-from mnist_flax.data.sources import Source, eval_source, num_examples, train_source
+from mnist_flax.data.sources import Source, num_examples
 from mnist_flax.show.observers import Observer, find_observers
 from mnist_flax.tasks import create_task
 from mnist_flax.training.timetable import Timetable

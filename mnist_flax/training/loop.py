@@ -76,7 +76,7 @@ def run_loop(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Runs steps up to the next event, or for about a second."""
     source = run.plan.source
-    longest = min(source.most_steps, max(1, int(at.steps_per_second * _CHUNK_SECONDS)))
+    longest = min(source.most_steps(at.step), max(1, int(at.steps_per_second * _CHUNK_SECONDS)))
     # By this process's clock, which must not decide how many steps the others run.
     count = run.plan.placement.agree(min(run.plan.times.next_event(at.step) - at.step, longest))
     feed = source.feed(at.step, count)

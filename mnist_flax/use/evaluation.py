@@ -1,7 +1,6 @@
 """How well a restored network does on a split."""
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from mnist_flax.config import registry
@@ -9,18 +8,19 @@ from mnist_flax.core.chunk import make_eval_chunk
 from mnist_flax.core.evaluation import Evaluation, Measure, evaluate
 from mnist_flax.core.task import Task
 from mnist_flax.data.dataset import Dataset, Split
-from mnist_flax.data.sources import eval_source
+from mnist_flax.data.feeding import eval_source
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.use.restore import Restored
 
 
-def find_measure(task: Task, config: ConfigDict, dataset: Dataset, images: np.ndarray) -> Measure:
+def find_measure(task: Task, config: ConfigDict, dataset: Dataset, images: Images) -> Measure:
     """Returns what the task has measured of an evaluation of these images, beside its means.
 
     Args:
       task: names it.
       config: of the run.
       dataset: its data.
-      images: uint8 [N, H, W, C], those that are evaluated.
+      images: uint8 [N, H, W, C], those that are evaluated; parts of them are taken.
 
     Raises:
       UsageError: there is no such function, or what it needs is missing.

@@ -19,6 +19,7 @@ from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.task import Variables
 from mnist_flax.data.augment import normalize
 from mnist_flax.data.dataset import Dataset
+from mnist_flax.data.streamed_images import Images, blocks
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.use.prediction import is_classification
 from mnist_flax.use.restore import Restored, restore
@@ -29,7 +30,7 @@ CONFIDENT = 0.8
 _BATCH = 500
 
 
-def judge_drawings(config: ConfigDict, dataset: Dataset, images: np.ndarray) -> Measure:
+def judge_drawings(config: ConfigDict, dataset: Dataset, images: Images) -> Measure:
     """Builds the measure of drawings that config.task.judge names: a workdir, or '' for none.
 
     Args:
@@ -73,8 +74,8 @@ class Judged:
     """
 
     judge: Restored
-    train: np.ndarray
-    images: np.ndarray
+    train: Images
+    images: Images
 
     def measure(self, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns what is measured of drawings, outputs['samples'] uint8 [N, H, W, C].
@@ -120,7 +121,7 @@ class Judged:
             "nearest_train_of_images": nearest(self.images, self.train),
         }
 
-    def _looked(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _looked(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Returns the judge's features [N, F] and probabilities [N, classes] of images."""
         parts = [
             jax.device_get(self._look(self.judge.variables, images[at : at + _BATCH]))
@@ -162,22 +163,24 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     return float(apart + np.trace(cov) + np.trace(other_cov) - 2 * shared)
 
 
-def nearest(images: np.ndarray, train: np.ndarray) -> float:
+def nearest(images: Images, train: Images) -> float:
     """Returns the median over images of the L2 distance to the nearest training image.
 
     Args:
       images: uint8 [N, H, W, C]; pixels count from 0 to 1.
       train: uint8 [M, H, W, C].
     """
-    theirs = train.reshape(len(train), -1).astype(np.float32) / 255
-    lengths = np.square(theirs).sum(1)
-    found = []
-    for at in range(0, len(images), _BATCH):
-        ours = images[at : at + _BATCH].reshape(-1, theirs.shape[1]).astype(np.float32) / 255
-        # |a − b|² = |a|² − 2 a·b + |b|², a matrix product.
-        squares = (lengths - 2 * ours @ theirs.T).min(1) + np.square(ours).sum(1)
-        found.append(np.sqrt(squares.clip(0)))
-    return float(np.median(np.concatenate(found)))
+    found = np.full(len(images), np.inf, np.float32)
+    for _, block in blocks(train):
+        theirs = block.reshape(len(block), -1).astype(np.float32) / 255
+        lengths = np.square(theirs).sum(1)
+        for at in range(0, len(images), _BATCH):
+            part = slice(at, at + _BATCH)
+            ours = images[part].reshape(-1, theirs.shape[1]).astype(np.float32) / 255
+            # |a − b|² = |a|² − 2 a·b + |b|², a matrix product.
+            squares = (lengths - 2 * ours @ theirs.T).min(1) + np.square(ours).sum(1)
+            found[part] = np.minimum(found[part], np.sqrt(squares.clip(0)))
+    return float(np.median(found))
 
 
 def penultimate(

@@ -12,12 +12,13 @@ import numpy as np
 from mnist_flax.data.dataset import Split
 from mnist_flax.data.pictures import Fitted, read_pictures
 from mnist_flax.data.preparation import Preparation
+from mnist_flax.data.streamed_images import Images
 from mnist_flax.errors import UserError
 from mnist_flax.use.output_files import write_npz
 from mnist_flax.use.restore import Restored
 
 
-def predict(restored: Restored, images: np.ndarray) -> dict[str, np.ndarray]:
+def predict(restored: Restored, images: Images) -> dict[str, np.ndarray]:
     """Asks a network of images, batch by batch.
 
     Args:

@@ -122,6 +122,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
                 config.data.data_dir = place.of_a_run(named, found)
         _refuse_other_splits(config, overrides)
         own, (config, _) = config.data, overridden(config, overrides)
+        own.stream = config.data.stream  # how they are read makes them no others
         if _OTHER_DATA & overrides.keys() and "data.select_split" not in overrides:
             config.data.select_split = ""  # cut from the run's own; these choose nothing
         validate(config, others=(lambda c: data.check(c.data),))
@@ -236,4 +237,4 @@ def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
             f"{restored.checkpoint} takes {list(restored.image_shape)} and knows "
             f"{len(restored.class_names)}. Choose other data with --config.data.…"
         )
-    return with_classes_of(dataset, restored.class_names, "--config.data.…")
+    return with_classes_of(dataset, restored.class_names, "--config.data.…", report)

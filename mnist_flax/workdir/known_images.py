@@ -4,13 +4,13 @@ trained_on.npy is of the images that a run is trained on, chosen_on.npy of those
 best save: uint64 [N] each, sorted, 8 bytes an image.
 """
 
-import hashlib
 import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mnist_flax.data.streamed_images import Images, image_digests
 from mnist_flax.errors import UserError
 from mnist_flax.workdir.files import reason, write_atomic
 
@@ -57,7 +57,7 @@ class Known(NamedTuple):
         return {name: count for name, count in counted.items() if count}
 
 
-def keep_known(workdir: Path, trained_on: np.ndarray, before: Path | None = None) -> None:
+def keep_known(workdir: Path, trained_on: Images, before: Path | None = None) -> None:
     """Writes the digests of the images that a run is trained on.
 
     Args:
@@ -69,22 +69,22 @@ def keep_known(workdir: Path, trained_on: np.ndarray, before: Path | None = None
     Raises:
       UserError: a file cannot be written, or that of `before` cannot be read.
     """
-    found = _digests(trained_on)
+    found = image_digests(trained_on)
     if before is not None and (known := _read(before / TRAINED_ON_FILE)) is not None:
         found = np.concatenate([found, known])
     _write(workdir / TRAINED_ON_FILE, found)
 
 
-def keep_chosen(workdir: Path, images: np.ndarray) -> None:
+def keep_chosen(workdir: Path, images: Images) -> None:
     """Writes the digests of the images uint8 [N, H, W, C] that choose a run's best save.
 
     Raises:
       UserError: the file cannot be written.
     """
-    _write(workdir / CHOSEN_ON_FILE, _digests(images))
+    _write(workdir / CHOSEN_ON_FILE, image_digests(images))
 
 
-def count_known(workdir: Path, images: np.ndarray, *, chosen: bool) -> Known:
+def count_known(workdir: Path, images: Images, *, chosen: bool) -> Known:
     """Counts those of some images that a run knows: none of a run that kept no digests, an older.
 
     Args:
@@ -95,19 +95,13 @@ def count_known(workdir: Path, images: np.ndarray, *, chosen: bool) -> Known:
     Raises:
       UserError: a file cannot be read.
     """
-    digests = _digests(images)
+    digests = image_digests(images)
 
     def count(name: str) -> int:
         known = _read(workdir / name)
         return 0 if known is None else int(np.isin(digests, known).sum())
 
     return Known(count(TRAINED_ON_FILE), count(CHOSEN_ON_FILE) if chosen else 0, len(images))
-
-
-def _digests(images: np.ndarray) -> np.ndarray:
-    rows = np.ascontiguousarray(images).reshape(len(images), -1)
-    made = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows)
-    return np.frombuffer(made, "<u8")
 
 
 def _write(path: Path, digests: np.ndarray) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mnist_flax.data import preparation
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.workdir.environment import environment
 
@@ -47,5 +46,5 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "image_shape": list(dataset.train.images.shape[1:]),
         "data_dir": dataset.data_dir,
-        "preparation": preparation.derive(dataset.train.images)._asdict(),
+        "preparation": dataset.preparation._asdict(),
     }

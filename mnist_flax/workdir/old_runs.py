@@ -31,7 +31,13 @@ _LATER = {
     "plateau_factor": 0.5,
     "plateau_patience": 0,
 }
-_LATER_DATA = {"balance": False, "resize": None, "select_split": "", "transpose": None}
+_LATER_DATA = {
+    "balance": False,
+    "resize": None,
+    "select_split": "",
+    "stream": False,
+    "transpose": None,
+}
 _SUMS = {"loss": "loss_sum", "accuracy": "correct", "count": "count"}  # today's name: theirs
 SUMS = {
     "loss": jax.ShapeDtypeStruct((), "float32"),

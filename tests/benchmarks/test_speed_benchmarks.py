@@ -121,7 +121,7 @@ def test_steps_are_cut_where_a_run_cuts_them(
         asked.append((step, count))
         return f"for {count} from {step}"
 
-    fed = source._replace(feed=feed, most_steps=10)
+    fed = source._replace(feed=feed, most_steps=lambda step: min(10, 17 - step % 17))
     cut = list(throughput.chunks(fed, 15, 22))
     assert asked == [(15, 2), (17, 10), (27, 7), (34, 3)]
     assert cut == [(f"for {count} from {step}", count) for step, count in asked]
@@ -270,3 +270,16 @@ def test_the_loops_overhead_is_of_the_same_steps(
     assert min(taken["bare"]) > 0
     # 34 steps each to warm up and in two rounds, on one state: the loop's rows and saves besides.
     assert min(taken["loop"]) > min(taken["bare"])
+
+
+@pytest.mark.slow
+def test_streams_are_timed_beside_memory(
+    on_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    streams = importlib.import_module("streams")
+    streams.make(tmp_path / "data", 16, 200)
+    flags = argparse.Namespace(config="speedrun", name="made", steps=7, rounds=2)
+    taken = streams._measure(tmp_path / "data", flags)
+    assert {len(taken[name]) for name in ("memory", "streamed", "waited", "decoding")} == {2}
+    assert all(0 < share < 1 for share in taken["waited"])

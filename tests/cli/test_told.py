@@ -17,7 +17,7 @@ from PIL import Image
 from properties import assert_told, idx_bytes
 from tiny import TinyNet
 
-from mnist_flax.data import folder, idx
+from mnist_flax.data import folder, idx, picture_files
 from mnist_flax.data.dataset import Raw, Split, make_dataset
 from mnist_flax.data.pictures import read_picture, read_pictures
 from mnist_flax.data.preparation import AS_IS, DIGIT
@@ -98,7 +98,7 @@ UNFIT_TO_PREDICT = {"uniform": PNGS["1x1"]}
 def test_a_picture_to_train_on(tmp_path: Path, kind: str) -> None:
     path = _picture(tmp_path, kind, PICTURES | UNFIT_TO_TRAIN)
     with pytest.raises(UserError) as error:
-        folder.read_picture(path)
+        picture_files.read_picture(path)
     assert_told(error.value, path)
 
 

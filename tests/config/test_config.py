@@ -157,6 +157,7 @@ def test_diff_names_changed_new_and_gone_fields() -> None:
         ("optimizer.learning_rate", False, False),
         ("model.name", False, False),
         ("data.train_split", True, True),  # the fingerprint tells whether it matters
+        ("data.stream", True, True),
         ("data.shuffle", False, False),
     ],
 )

@@ -23,6 +23,7 @@ def config(**changes):
         "resplit": None,
         "transpose": None,
         "resize": None,
+        "stream": False,
         "shuffle": True,
         "fallback": "mnist_sample",
     }

@@ -34,6 +34,7 @@ def load(directory, **changes):
         "fallback": "none",
     }
     fields |= {"data_dir": str(directory), "resplit": None, "transpose": None, "resize": None}
+    fields |= {"stream": False}
     return data.load(SimpleNamespace(**(fields | changes)), str)
 
 

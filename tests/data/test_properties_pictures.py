@@ -18,7 +18,7 @@ from picture_files import COLOUR, GREY, GREY_IMAGE, IDAT, JPEGS, PNGS, chunk, cr
 from PIL import Image
 from properties import assert_told, damaged
 
-from mnist_flax.data import folder, pictures
+from mnist_flax.data import folder, picture_files, pictures
 from mnist_flax.data.preparation import AS_IS, DIGIT, Preparation
 from mnist_flax.errors import UserError
 
@@ -44,7 +44,7 @@ def read_picture(
 def both_readers(path: Path, data: bytes) -> tuple[np.ndarray | None, ...]:
     """What training's and prediction's reader make of bytes, the latter with both layouts."""
     path.write_bytes(data)
-    trained = read(lambda: folder.read_picture(path), path)
+    trained = read(lambda: picture_files.read_picture(path), path)
     centred = read(lambda: read_picture(path), path)
     plain = read(lambda: read_picture(path, AS_IS, (5, 4, 3)), path)
     scaled = read(lambda: read_picture(path, Preparation("size", "dark"), (3, 7, 1)), path)
@@ -153,9 +153,9 @@ def test_what_training_makes_of_each_kind(
     path.write_bytes(PNGS[name])
     if isinstance(wanted, str):
         with pytest.raises(UserError, match=re.escape(wanted)):
-            folder.read_picture(path)
+            picture_files.read_picture(path)
     else:
-        np.testing.assert_array_equal(folder.read_picture(path), wanted)
+        np.testing.assert_array_equal(picture_files.read_picture(path), wanted)
 
 
 def test_a_flipped_bit_that_pillow_decodes_without_a_word(tmp_path: Path) -> None:
