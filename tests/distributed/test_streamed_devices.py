@@ -1,6 +1,5 @@
 """A stream is cut among devices as images in memory are: the same batches, a part on each."""
 
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import picture_folder
 import pytest
 from conftest import TESTS, launch_command, launch_environment, rows
 from ml_collections import ConfigDict
+from pair import Pair
 
 from mnist_flax import restore
 from mnist_flax.core.sums import means
@@ -75,28 +75,18 @@ def test_a_batch_that_eight_devices_cannot_share(pictures: Path) -> None:
 
 def test_two_processes_stream_what_two_devices_have_in_memory(pictures: Path) -> None:
     recipe = (f"--config={TESTS / 'tiny.py'}", "--config.data.name=abc", "--config.num_steps=16")
-    data = f"--config.data.data_dir={pictures}"
     place = pictures.parent
-    # The coordinator would be looked for beyond a proxy.
-    environment = {k: v for k, v in launch_environment().items() if not k.endswith("_proxy")}
 
-    def started(workdir: str, devices: int, *more: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            launch_command(*recipe, data, f"--workdir={place / workdir}", *more),
-            env=environment | {"JAX_NUM_CPU_DEVICES": str(devices)},
-            stdout=subprocess.DEVNULL,
-        )
+    def command(workdir: str, *more: str) -> list[str]:
+        data = f"--config.data.data_dir={pictures}"
+        return launch_command(*recipe, data, f"--workdir={place / workdir}", *more)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        together = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
-    of_two = ("--distributed=manual", together, "--num_processes=2")
-    assert started("memory", 2).wait(timeout=300) == 0
-    pair = [
-        started(workdir, 1, *of_two, f"--process_id={number}", "--config.data.stream=true")
-        for number, workdir in enumerate(("streamed", "second"))
-    ]
-    assert [process.wait(timeout=300) for process in pair] == [0, 0]
+    environment = launch_environment() | {"JAX_NUM_CPU_DEVICES": "2"}
+    assert subprocess.run(command("memory"), env=environment, timeout=300).returncode == 0
+    stream = "--config.data.stream=true"
+    commands = {0: command("streamed", stream), 1: command("second", stream)}
+    statuses, said = Pair(commands, environment).end()
+    assert statuses == [0, 0], said
     states = [restore(place / name, "latest", {}).state for name in ("memory", "streamed")]
     assert state_digest(jax.device_get(states[0])) == state_digest(jax.device_get(states[1]))
     assert rows(place / "memory") == rows(place / "streamed") != []

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from harness import Bench, digests
+from pair import newest_save
 
 # A hundred saves: most of the time that it trains, it saves.
 LONG = ("--config.num_steps=400",)
@@ -74,12 +75,6 @@ def _start(bench: Bench, workdir: Path, seconds: float | None) -> tuple[int, str
         process.kill()
         errors = process.communicate()[1]
     return process.returncode, errors
-
-
-def newest_save(workdir: Path) -> int:
-    """Returns the newest step that has a folder of its own; -1 if there is none."""
-    folders = workdir.glob("checkpoints/[lb]*/*")
-    return max((int(folder.name) for folder in folders if folder.name.isdecimal()), default=-1)
 
 
 def every_file_operation(bench: Bench, pool: Executor) -> str:
