@@ -108,6 +108,16 @@ class Placement:
         spec = PartitionSpec(*[None] * axis, _AXIS)
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, spec), part)
 
+    def require_equal_parts(self, batch_size: int, why: str) -> None:
+        """Raises UsageError, which says why, unless each device has as many of a batch."""
+        if batch_size % self.devices:
+            below = batch_size // self.devices * self.devices
+            fitting = " or ".join(str(size) for size in (below, below + self.devices) if size)
+            raise UsageError(
+                f"config.batch_size={batch_size}: {why}, and there are {self.devices}. Take "
+                f"{fitting}."
+            )
+
     def exchange(self, value: Any) -> list[Any]:
         """Returns what every process has given, in the order of the processes.
 

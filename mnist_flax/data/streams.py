@@ -20,7 +20,6 @@ from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.data.placement import Placement
 from mnist_flax.data.sources import Source, epoch_orders, num_examples
 from mnist_flax.data.streamed_images import BLOCK_BYTES
-from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 
 _MOST_STEPS = 200  # of a block
@@ -132,7 +131,8 @@ class _Blocks:
           end: no block from this step on is made unasked; None: there is always one to come.
           placement: of the run.
         """
-        _refuse_unequal_parts(batch_size, placement)
+        decodes = "with config.data.stream=true each device decodes an equal part of a batch"
+        placement.require_equal_parts(batch_size, decodes)
         batch_bytes = batch_size * int(np.prod(split.images.shape[1:]))
         most = min(_MOST_STEPS, steps_per_epoch)
         self._length = max(1, min(most, BLOCK_BYTES // batch_bytes))
@@ -181,14 +181,3 @@ class _Blocks:
         put = functools.partial(self._placement.from_parts, axis=1)
         first_step = self._placement.replicate(np.int32(first))
         return Block(put(images), put(labels), put(index), first_step)
-
-
-def _refuse_unequal_parts(batch_size: int, placement: Placement) -> None:
-    devices = placement.devices
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        fitting = " or ".join(str(size) for size in (below, below + devices) if size)
-        raise UsageError(
-            f"config.batch_size={batch_size}: with config.data.stream=true each of the {devices} "
-            f"devices decodes an equal part of a batch. Take {fitting}."
-        )

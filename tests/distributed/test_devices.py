@@ -15,6 +15,7 @@ from simulated import COUNTS, RECIPES, after, narrow_dcgan, plan_of  # noqa: F40
 
 from mnist_flax.core.evaluation import evaluate
 from mnist_flax.data.augment import normalize
+from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 from mnist_flax.training.compilation import Compiler, init_state
 
@@ -104,6 +105,15 @@ def test_a_batch_need_not_be_a_multiple_of_the_devices() -> None:
     one, many = (after(plan_of("tutorial", n, batch_size=10), 3) for n in (1, 8))
     for ours, theirs in zip(many, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_in_float64_it_must_be() -> None:
+    """XLA's partitioner ends the process for a scatter on unequal parts there."""
+    with (
+        jax.enable_x64(True),
+        pytest.raises(UsageError, match=r"^config\.batch_size=12: .* 8 or 16"),
+    ):
+        plan_of("tutorial", 8, batch_size=12)
 
 
 def test_each_device_has_a_part_of_the_batch_and_all_of_the_variables() -> None:

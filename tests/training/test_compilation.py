@@ -14,6 +14,7 @@ pytestmark = pytest.mark.compiles
 
 
 def test_processor_flags_and_precision_are_recorded(monkeypatch):
+    jax.devices()  # XLA reads the variable once, and would end the process
     monkeypatch.setenv("XLA_FLAGS", "--xla_b=2 --xla_a=1 --xla_dump_to=/home/me/dump")
     with jax.default_matmul_precision("highest"):
         found = environment()
@@ -26,6 +27,7 @@ def test_processor_flags_and_precision_are_recorded(monkeypatch):
 def test_the_device_is_the_one_that_is_used(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [*jax.local_devices()] * 2)
     assert environment()["device"] == "1 × cpu"
+    assert environment(devices=8)["device"] == "8 × cpu"  # of a run
 
 
 def test_what_an_older_run_did_not_keep_is_not_compared():
