@@ -34,8 +34,9 @@ from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
 from mnist_flax.training.compilation import Programs, init_state, start_compiling
 from mnist_flax.training.gather import Plan
-from mnist_flax.training.loop import Run, run_loop
+from mnist_flax.training.loop import run_loop
 from mnist_flax.training.standing import Standing
+from mnist_flax.training.telling import Run
 from mnist_flax.workdir.checkpoints import Checkpoints
 
 ONLY = "lenet,tutorial"

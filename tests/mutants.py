@@ -95,7 +95,7 @@ MUTANTS = (
     ),
     Mutant(
         "the rate of a task's own one step late",
-        "training/loop.py",
+        "training/telling.py",
         "step = max(at.step - 1, 0)",
         "step = at.step",
         "tests/report/test_report_tasks.py -k own_is",

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_flax.cli import processes
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
-from mnist_flax.cli.hints import after_a_stop, after_training, say
+from mnist_flax.cli.hints import say
 from mnist_flax.cli.kept_programs import kept_programs
-from mnist_flax.config import overridden
 from mnist_flax.config.paths import expanded
 from mnist_flax.errors import UsageError, UserError
 
@@ -25,41 +23,12 @@ _MOST_SAMPLES = {".png": 10_000, ".npz": 1_000_000}  # nobody looks at more; 784
 
 
 def _train(launch: Launch) -> int:
-    from mnist_flax.cli.signals import StopSignals
+    from mnist_flax.cli.train import train_as_asked
 
-    if not FLAGS.init_from:
-        refuse({"checkpoint", "init_map"})
-    if launch.recipe is None:
-        raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
-    processes.check()
-    if (together := FLAGS.distributed != "off") and not processes.is_watched():
-        return processes.watch()
-    config, notes = overridden(launch.recipe, launch.overrides)
-    for note in notes:
-        say(note)
-    folder, init_from = workdir(), None
-    if FLAGS.init_from:
-        source = expanded(FLAGS.init_from, "--init_from")
-        if source.is_file():
-            refuse({"checkpoint"})
-        init_from = (source, FLAGS.checkpoint, FLAGS.init_map)
-    with StopSignals() as stop:
-        from mnist_flax.training import train
-        from mnist_flax.training.gather import pretended_task
-
-        with processes.joined() if together else kept_programs(launch, say):
-            train(config, folder, should_stop=stop.requested, init_from=init_from)
-            signal = processes.first_signal(stop.signal) if together else None
-    signal = signal or stop.signal
-    if together and not processes.writes():
-        return 128 + signal if signal else 0
-    if signal is not None:
-        after_a_stop(launch)
-        return 128 + signal
-    after_training(launch, config, pretended_task(config))
-    if FLAGS.report:
+    status, finished_here = train_as_asked(launch)
+    if finished_here and FLAGS.report:
         _write_report(launch, "latest", {})
-    return 0
+    return status
 
 
 def _evaluate(launch: Launch) -> int:

@@ -1,45 +1,29 @@
 """The loop: chunks of steps, and between them the rows, evaluations and saves that are due."""
 
-import functools
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mnist_flax.core.chunk import LastBatch
 from mnist_flax.core.evaluation import evaluate
-from mnist_flax.core.rates import known_rates
 from mnist_flax.core.state import TrainState
-from mnist_flax.core.sums import Sums, empty, means
-from mnist_flax.errors import UsageError, UserError, where_it_failed
-from mnist_flax.show.console import Console
-from mnist_flax.show.observers import Context
-from mnist_flax.show.writer import Writer
-from mnist_flax.training.compilation import Programs
-from mnist_flax.training.gather import Plan
+from mnist_flax.core.sums import empty, means
 from mnist_flax.training.processes import require_one_state
 from mnist_flax.training.standing import Standing, consequence, improves
-from mnist_flax.workdir.checkpoints import Checkpoints
+from mnist_flax.training.telling import (
+    Run,
+    diverged,
+    last_batch,
+    last_rates,
+    observe,
+    require_steps,
+)
 from mnist_flax.workdir.metadata import metadata_of
 
 # Where nothing is due, a chunk is cut all the same, so that a stop is seen and the bar moves.
 _CHUNK_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Run:
-    """What stays the same from the first step to the last."""
-
-    plan: Plan
-    programs: Programs
-    checkpoints: Checkpoints | None
-    writer: Writer
-    console: Console
-    should_stop: Callable[[], bool]
 
 
 def run_loop(run: Run, at: Standing, state: TrainState) -> TrainState:
@@ -66,7 +50,7 @@ def run_loop(run: Run, at: Standing, state: TrainState) -> TrainState:
         state = _run_chunk(run, at, state.replace(opt_state=after.opt_state))
     done = at.evaluation is not None and over
     event = "finished" if done else "stopped"
-    _observe(run, at, state, "ended", {})
+    observe(run, at, state, "ended", {})
     run.writer.event(at.step, event, f"{event.capitalize()} at step {at.step:,}, which is saved.")
     for note in run.plan.dataset.notes:
         run.console.say(note)
@@ -89,7 +73,7 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
     at.steps_per_second = count / seconds
     # Here, so that no row, evaluation or save ever sees such a state.
     if not finite:
-        raise _diverged(run, at, state, at.step - count + 1)
+        raise diverged(run, at, state, at.step - count + 1)
     run.console.advance(at.step, at.steps_per_second)
     return state
 
@@ -97,8 +81,8 @@ def _run_chunk(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the window: writes its means and returns the state with an empty one."""
     task = run.plan.task
-    _require_steps(run, at, state, state.window, at.row_step)
-    rates = _rates(run, at, state)
+    require_steps(run, at, state, state.window, at.row_step)
+    rates = last_rates(run, at, state)
     # No time was spent if all steps of the window were an earlier process's.
     rate = (at.step - at.row_step) / at.row_seconds if at.row_seconds else 0.0
     row = {
@@ -108,7 +92,7 @@ def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
         "images_per_second": rate * run.plan.config.batch_size,
     }
     run.writer.row(at.step, "train", **row)
-    _observe(run, at, state, "train", row)
+    observe(run, at, state, "train", row)
     at.row_step, at.row_seconds, at.window_open = at.step, 0.0, False
     return state.replace(window=empty(state.window))
 
@@ -116,8 +100,8 @@ def _write_row(run: Run, at: Standing, state: TrainState) -> TrainState:
 def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Closes the epoch: writes its means and its sum, and how its last batch does after it."""
     sums, names = state.epoch, run.plan.task.metrics
-    _require_steps(run, at, state, sums, at.step - run.plan.times.steps_per_epoch)
-    last = means(_last_batch(run, at, state).sums, names)
+    require_steps(run, at, state, sums, at.step - run.plan.times.steps_per_epoch)
+    last = means(last_batch(run, at, state).sums, names)
     row: dict[str, Any] = {"epoch": at.step // run.plan.times.steps_per_epoch, **means(sums, names)}
     if "loss" in sums:  # of the batches' means, as the tutorials have it; all batches are full
         row["loss_sum"] = float(sums["loss"]) / run.plan.config.batch_size
@@ -126,7 +110,7 @@ def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
     # Of few images an epoch is short, and its lines would stand between all others.
     often = run.plan.times.steps_per_epoch < run.plan.times.log_every
     (run.writer.record if often else run.writer.event)(at.step, "epoch", line, **row)
-    _observe(run, at, state, "epoch", row)
+    observe(run, at, state, "epoch", row)
     at.epoch_open = False
     return state.replace(epoch=empty(sums))
 
@@ -146,11 +130,11 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     if result is None:
         return
     if not all(map(math.isfinite, result.means.values())):
-        raise _diverged(run, at, state)
+        raise diverged(run, at, state)
     row = result.row()
-    _observe(run, at, state, "evaluated", row, result.outputs)
+    observe(run, at, state, "evaluated", row, result.outputs)
     run.writer.row(at.step, plan.dataset.chooses, **row)
-    _observe(run, at, state, "eval", row, result.outputs)
+    observe(run, at, state, "eval", row, result.outputs)
     at.evaluation = result.means
     if improves(plan.task, at.evaluation, at.best):
         at.improved, at.best = True, at.evaluation[plan.task.best]
@@ -182,88 +166,4 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     if at.saved_step is None:  # so that the rows tell of it when the saves are lost
         run.writer.event(at.step, "saved", f"First save: step {at.step:,}.")
     at.saved_step, at.improved = at.step, False
-    _observe(run, at, state, "saved", {})
-
-
-def _observe(
-    run: Run,
-    at: Standing,
-    state: TrainState,
-    event: str,
-    row: Mapping[str, Any],
-    outputs: Mapping[str, Any] | None = None,
-) -> None:
-    """Calls the observers, one after another."""
-    plan = run.plan
-    context = Context(
-        config=plan.config,
-        task=plan.task,
-        spec=plan.spec,
-        steps_per_epoch=plan.times.steps_per_epoch,
-        state=state,
-        outputs=outputs or {},
-        last_batch=functools.partial(_last_batch, run, at, state),
-        say=functools.partial(run.writer.event, at.step),
-        draw=run.writer.drawing(at.step, plan.dataset.chooses),
-        keep=functools.partial(run.writer.keep, at.step, plan.dataset.chooses),
-    )
-    for observer in plan.observers:
-        observer(event, at.step, row, context)
-
-
-def _last_batch(run: Run, at: Standing, state: TrainState) -> LastBatch:
-    return run.programs.last_batch(state, run.plan.source.feed(at.step - 1, 1))
-
-
-def _rates(run: Run, at: Standing, state: TrainState) -> dict[str, float]:
-    """Returns the rates of the last update; says once in a run which of them are not known."""
-    config, rates = run.plan.config, run.plan.task.rates
-    step = max(at.step - 1, 0)
-    try:
-        known, unknown = known_rates(rates, state.variables, state.opt_state, step)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a user's own function raises
-        raise UsageError(
-            f"config.task.name={config.task.name!r}: its rates fail: "
-            f"{where_it_failed(error, __file__)}"
-        ) from error
-    if unknown and not at.no_rate_told:
-        named = ", ".join(name.replace("_", " ") for name in unknown)
-        message = (
-            f"Rows have no {named}: what config.optimizer.name={config.optimizer.name!r} uses "
-            "cannot be told from its state."
-        )
-        run.writer.event(at.step, "no_rate", message, rates=unknown)
-        at.no_rate_told = True
-    return known
-
-
-def _require_steps(run: Run, at: Standing, state: TrainState, sums: Sums, since: int) -> None:
-    """Ends the run where every step that its sums are over was a bad one, and skipped."""
-    if not int(sums["count"]):
-        raise _diverged(run, at, state, since + 1)
-
-
-def _diverged(run: Run, at: Standing, state: TrainState, first: int | None = None) -> UserError:
-    """Writes that a run diverged into its rows, and returns what ends it.
-
-    Args:
-      run: that.
-      at: the step that it was noticed at.
-      state: of this step.
-      first: of the steps in one of which it did; None: it was seen in the evaluation.
-    """
-    where = (
-        f"within steps {first} to {at.step}" if first else f"in the evaluation of step {at.step}"
-    )
-    rates = _rates(run, at, state)
-    told = "".join(f", at {name.replace('_', ' ')} {rate:g}" for name, rate in rates.items())
-    saved = "none" if at.saved_step is None else f"step {at.saved_step}"
-    advice = ""
-    if "learning_rate" in rates:
-        advice = f" and, say, --config.optimizer.learning_rate={rates['learning_rate'] / 10:g}"
-    message = f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}."
-    span = {"first_step": first or at.step, "last_step": at.step}
-    run.writer.record(at.step, "diverged", message, **span, **rates)
-    return UserError(f"{message} Start afresh with another --workdir{advice}")
+    observe(run, at, state, "saved", {})

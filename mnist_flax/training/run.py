@@ -20,9 +20,10 @@ from mnist_flax.show.console import Console
 from mnist_flax.training.compilation import Compiler, Programs
 from mnist_flax.training.finetune import InitFrom
 from mnist_flax.training.gather import Plan, check
-from mnist_flax.training.loop import Run, run_loop
+from mnist_flax.training.loop import run_loop
 from mnist_flax.training.opening import Opened, opened
 from mnist_flax.training.processes import gather_everywhere, in_all, lost_processes_told
+from mnist_flax.training.telling import Run
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.saves import load_library
 

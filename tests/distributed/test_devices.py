@@ -24,10 +24,9 @@ pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_losses_are_those_of_one_device(name: str) -> None:
-    one = after(plan_of(name, 1), 10)
-    for devices in COUNTS[1:]:
-        for ours, theirs in zip(after(plan_of(name, devices), 10), one, strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-4)
+    one, eight = (after(plan_of(name, devices), 10) for devices in (1, 8))
+    for ours, theirs in zip(eight, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", RECIPES)
