@@ -56,7 +56,66 @@ PATIENCE = "tests/core/test_patience.py"
 MIX = "tests/data/test_mix.py"
 STREAMS = "tests/data/test_streams.py"
 DISTORT = "tests/data/test_distort.py"
+DEVICES = "tests/distributed/test_devices.py -m distributed"
+PROCESSES = "tests/faults/test_faults.py -m distributed -k"
 MUTANTS = (
+    # Several devices and processes.
+    Mutant(
+        "each device has all of a batch",
+        "data/placement.py",
+        "sharding = NamedSharding(self.mesh, PartitionSpec(_AXIS))\n",
+        "sharding = NamedSharding(self.mesh, PartitionSpec())\n",
+        f"{DEVICES} -k each_device",
+    ),
+    Mutant(
+        "a signal stops the process that it came to alone",
+        "data/placement.py",
+        "return any(self.exchange(flag))",
+        "return flag",
+        f"{PROCESSES} SIGTERM",
+    ),
+    Mutant(
+        "a streamed block is cut along its steps",
+        "data/placement.py",
+        "spec = PartitionSpec(*[None] * axis, _AXIS)",
+        "spec = PartitionSpec(_AXIS)",
+        "tests/distributed/test_streamed_devices.py -m distributed -k batches",
+    ),
+    Mutant(
+        "another config is not noticed",
+        "training/processes.py",
+        "    if other := diff(firsts, _as_json(mine)):",
+        "    if other := diff(mine, mine):",
+        f"{PROCESSES} another",
+    ),
+    Mutant(
+        "a process that has failed waits for the others",
+        "cli/processes.py",
+        "    if is_watched() and not _left:",
+        "    if False:",
+        f"{PROCESSES} full",
+    ),
+    Mutant(
+        "what nobody has caught in one process leaves the others waiting",
+        "cli/processes.py",
+        "    sys.excepthook = _end_at_once\n",
+        "",
+        "tests/distributed/test_processes.py -m distributed -k nobody",
+    ),
+    Mutant(
+        "a signal that the parent hands on counts as a second one",
+        "cli/train.py",
+        "deaf_seconds=1.0 if together else 0.0",
+        "deaf_seconds=0.0",
+        "tests/distributed/test_processes.py -m distributed -k parent_and_child",
+    ),
+    Mutant(
+        "a process trains on when whoever watches it is gone",
+        "cli/processes.py",
+        "    while os.getppid() == int(os.environ[_CHILD].split()[0]):",
+        "    while True:",
+        f"{PROCESSES} watches",
+    ),
     # Optimizers, schedules, rates.
     Mutant(
         "weight decay: of biases, too",
@@ -847,7 +906,8 @@ def _judge(mutant: Mutant, copy: Path, path: Path, text: str) -> str:
 
 def _run(tests: str, copy: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    command += ["--show-capture=no", "-m", "not slow or promise", *tests.split()]
+    command += ["--show-capture=no", "-m", "(not slow or promise) and not distributed"]
+    command += tests.split()
     return subprocess.run(command, cwd=copy, capture_output=True, text=True)
 
 

@@ -69,6 +69,8 @@ class Pair:
         try:
             for process in self.processes.values():
                 said.append(process.communicate(timeout=max(0, limit - time.monotonic()))[1])
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"still there after {seconds} s: {error}") from error
         finally:
             for process in self.processes.values():
                 process.send_signal(signal.SIGKILL)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from mnist_flax.cli.flags import FLAGS, refuse
@@ -24,7 +24,6 @@ from mnist_flax.errors import UsageError, UserError
 # In the environment of the child: its parent's number, and a descriptor to say on that all came.
 _CHILD = "MNIST_FLAX_CHILD"
 _SILENT_SECONDS = 15  # after which one that says nothing counts as gone
-_ORDERLY = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 _FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")
 _ASKED_FOR = {"coordinator", "num_processes", "process_id"}
 
@@ -61,7 +60,7 @@ def is_watched() -> bool:
 
 def watch() -> int:
     """Runs this command as a child, and returns its exit status; says it if JAX has ended it."""
-    told: list[signal.Signals] = []
+    forwarded: list[int] = []
     heard, says = os.pipe()
     # A session of its own: what a terminal sends to all is handed on, once.
     child = subprocess.Popen(
@@ -73,17 +72,18 @@ def watch() -> int:
     os.close(says)
 
     def forward(number: int, frame: FrameType | None) -> None:
-        told.append(signal.Signals(number))
+        forwarded.append(number)
         child.send_signal(number)
 
     for name in _FORWARDED:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), forward)
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
+            signal.signal(number, forward)
     status = child.wait()
     if status >= 0:
         return status
-    if told:
-        return 128 + told[-1]
+    if -status in forwarded:
+        return 128 - status
     if not os.read(heard, 1):
         say(f"Error: {_not_together('')}")
         return 1
@@ -104,6 +104,10 @@ def joined() -> Iterator[None]:
     """
     import jax
 
+    from mnist_flax.data.placement import Placement
+    from mnist_flax.training.processes import lost_processes_told
+
+    sys.excepthook = _end_at_once
     config: Any = jax.config
     config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
     threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
@@ -129,16 +133,25 @@ def joined() -> Iterator[None]:
             "--coordinator=HOST:PORT --num_processes=N --process_id=I."
         ) from error
     except RuntimeError as error:
+        if "before any JAX" in str(error):
+            raise UsageError(
+                f"--config={FLAGS.config}: computes with JAX while it is imported, before the "
+                "processes have come together. Have it do so in get_config() or later."
+            ) from error
         raise UserError(_not_together(f" ({_first_line(error)})")) from error
     if given and jax.process_count() != FLAGS.num_processes:
         raise UserError(
             f"--num_processes={FLAGS.num_processes}: the first process was told of "
             f"{jax.process_count()}. Give all of them the same number."
         )
+    _require_as_many_devices_each()
     with os.fdopen(int(os.environ[_CHILD].split()[1]), "wb") as parent:
         parent.write(b".")
-    yield
-    jax.distributed.shutdown()
+    with lost_processes_told(Placement.over(jax.devices())):
+        yield
+        jax.distributed.shutdown()
+    global _left
+    _left = True
 
 
 def first_signal(mine: signal.Signals | None) -> signal.Signals | None:
@@ -158,13 +171,36 @@ def writes() -> bool:
     return jax.process_index() == 0
 
 
+_left = False  # whether this process has left the others, with all of them
+
+
 def leave_failed(status: int) -> int:
     """Ends this process at once where it has failed among others: an orderly end waits for all."""
-    if status and is_watched() and status not in _ORDERLY:
+    if is_watched() and not _left:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _end_at_once(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Shows what nobody has caught, and ends this process likewise."""
+    sys.__excepthook__(kind, error, trace)
+    leave_failed(1)
+
+
+def _require_as_many_devices_each() -> None:
+    """Raises UserError, in every process, unless all have as many devices: JAX exchanges so."""
+    import jax
+
+    here, of_all, processes = jax.local_device_count(), jax.device_count(), jax.process_count()
+    if here * processes != of_all:
+        raise UserError(
+            f"process {jax.process_index()} of {processes} has {here} of all {of_all} devices: "
+            "each must have as many. CUDA_VISIBLE_DEVICES says which a process sees."
+        )
 
 
 def _end_with_the_parent() -> None:
@@ -177,7 +213,8 @@ def _end_with_the_parent() -> None:
 def _require_free_port() -> None:
     """Raises UserError where the coordinator's port is taken: JAX would crash."""
     port = int(FLAGS.coordinator.rpartition(":")[2])
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as listener:
+    dual = socket.has_dualstack_ipv6()  # asks the kernel
+    with socket.socket(socket.AF_INET6 if dual else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))

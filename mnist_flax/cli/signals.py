@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from types import FrameType, TracebackType
 
 # SIGHUP is that of a connection that is lost; Windows has none. SIGINT is last, so that it is given
@@ -20,7 +21,14 @@ class StopSignals:
     thread reads it, so that a second signal ends the process even then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deaf_seconds: float = 0.0) -> None:
+        """Takes nothing over yet.
+
+        Args:
+          deaf_seconds: after the first signal, in which another one is the same: whoever ends a
+            whole tree of processes sends it to a child, and to the parent that hands it on.
+        """
+        self._deaf_seconds, self._first_at = deaf_seconds, 0.0
         self._received: list[int] = []
         # No pipe: on Windows, those of Python 3.11 cannot be told not to wait.
         self._read_end, self._write_end = socket.socketpair()
@@ -66,7 +74,10 @@ class StopSignals:
             if byte[0] not in _SIGNALS:
                 continue
             if self._received:
+                if time.monotonic() - self._first_at < self._deaf_seconds:
+                    continue
                 os._exit(128 + byte[0])
+            self._first_at = time.monotonic()
             self._received.append(byte[0])
             name = signal.Signals(byte[0]).name
             with contextlib.suppress(OSError):  # a pipe that the same Ctrl-C has closed

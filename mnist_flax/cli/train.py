@@ -1,5 +1,7 @@
 """--mode=train: what is asked for, answered; by one process, or by one of several."""
 
+from collections.abc import Sequence
+
 from mnist_flax.cli import processes
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
 from mnist_flax.cli.hints import after_a_stop, after_training, say
@@ -26,14 +28,16 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
         if source.is_file():
             refuse({"checkpoint"})
         init_from = (source, FLAGS.checkpoint, FLAGS.init_map)
-    with StopSignals() as stop:
+    if not together:
+        _say(notes)
+    with StopSignals(deaf_seconds=1.0 if together else 0.0) as stop:
         from mnist_flax.training import train
         from mnist_flax.training.gather import pretended_task
 
         with processes.joined() if together else kept_programs(launch, say):
-            if writes := not together or processes.writes():
-                for note in notes:
-                    say(note)
+            writes = not together or processes.writes()
+            if together and writes:
+                _say(notes)
             train(config, folder, should_stop=stop.requested, init_from=init_from)
             signal = processes.first_signal(stop.signal) if together else None
     signal = signal or stop.signal
@@ -44,3 +48,8 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
     if writes:
         after_training(launch, config, pretended_task(config))
     return 0, writes
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        say(note)

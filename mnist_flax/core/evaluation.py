@@ -94,7 +94,8 @@ def evaluate(
     examples = int(so_far.sums["count"])
     # What fills the last batch up stands at its end.
     outputs = {name: values[:examples] for name, values in jax.device_get(so_far.outputs).items()}
-    measured = agree(measure.of(outputs)) if measure else {}
+    measured = measure.of(outputs) if measure else {}
+    measured = agree({name: float(value) for name, value in measured.items()})
     if lacking := [name for name in task.measured if name not in measured]:
         raise UsageError(f"Task.measure={task.measure!r}: gives no {lacking[0]!r} (Task.measured).")
     return Evaluation(

@@ -6,6 +6,7 @@ not what was written is read as if it were not there.
 
 import contextlib
 import os
+import time
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import numpy as np
 from mnist_flax.config.paths import cache_folder
 
 _MOST_BYTES = 256 * 2**20  # the oldest files go
+_LONGEST_WRITE = 3600  # seconds
 
 
 def folder() -> Path:
@@ -63,9 +65,14 @@ def write(name: str, found: Mapping[str, np.ndarray]) -> str:
 
 
 def _tidy(newest: str) -> None:
-    paths = [path for path in folder().glob("*.npz") if path.name != newest]
-    total = (folder() / newest).stat().st_size
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
-        total += path.stat().st_size
-        if total > _MOST_BYTES:
+    """Deletes the oldest files beyond the bound, and what killed processes have begun."""
+    known = []
+    for path in folder().iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process tidies up, too
+            known.append((path.name == newest, path.stat().st_mtime, path.stat().st_size, path))
+    total, long_ago = 0, time.time() - _LONGEST_WRITE
+    for is_newest, written, size, path in sorted(known, reverse=True):
+        begun = path.name.startswith(".part-")
+        total += size
+        if not is_newest and (written < long_ago if begun else total > _MOST_BYTES):
             path.unlink(missing_ok=True)

@@ -146,15 +146,13 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
 def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     """Saves the state of this step: as the best if its evaluation was, among the latest if due."""
     plan = run.plan
-    devices = plan.placement.devices
-    metadata = metadata_of(
-        at.step, at.evaluation, plan.config, plan.dataset, run.writer.rows, devices
-    )
     require_one_state(plan.placement, state)
 
     def write() -> None:
         if run.checkpoints is None:  # the first process writes
             return
+        rows, devices = run.writer.rows, plan.placement.devices
+        metadata = metadata_of(at.step, at.evaluation, plan.config, plan.dataset, rows, devices)
         if due:
             run.checkpoints.save(state, metadata, best=False)
         if due and at.improved:

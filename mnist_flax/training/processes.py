@@ -31,7 +31,7 @@ from mnist_flax.workdir.environment import environment
 # Of what a process runs in, these may differ: they change no decision, at most the last bits.
 _MAY_DIFFER = ("processor", "cores", "python")
 # What XLA's and JAX's errors say of a process that is gone; they have no type of their own.
-_LOST = ("Gloo", "gloo", "NCCL", "coordination", "Connection closed", "Connection reset")
+_LOST = ("Gloo", "gloo", "NCCL", "coordination", "Barrier", "Connection closed", "Connection reset")
 
 
 def gather_everywhere(
@@ -50,7 +50,8 @@ def gather_everywhere(
         lambda: with_own_data(config, workdir, console.say) if writes else config
     )
     found = placement.agree(own.data.data_dir)
-    if own.data.data_dir is None and found is not None:
+    # The others may have theirs elsewhere, in their own default place.
+    if own.data.data_dir is None and found is not None and Path(found).expanduser().is_dir():
         own = own.copy_and_resolve_references()
         own.data.data_dir = found
     first = placement.together(lambda: gather(own, console.say, placement) if writes else None)
@@ -145,8 +146,9 @@ def lost_processes_told(placement: Placement) -> Iterator[None]:
         lost = placement.processes > 1 and any(sign in str(error) for sign in _LOST)
         if not lost:
             raise
+        why = " ".join(str(error).split())[:100]
         raise UserError(
             f"process {jax.process_index()} of {placement.processes}: another process of this run "
-            "is gone; why is said where it ran. Start all of them again: the run goes on from its "
-            "newest save."
+            f"is gone ({why}); where it ran more is said. Start all of them again: the run goes on "
+            "from its newest save."
         ) from error

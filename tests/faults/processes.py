@@ -115,8 +115,11 @@ def _unwatched(bench: Bench, workdir: Path) -> str:
     statuses, said = pair.end(BOUND)
     assert statuses == [1, -9], said
     assert "is gone" in _error(said[0]), said[0]
-    while is_alive(training):
+    for _ in range(10 * BOUND):
+        if not is_alive(training):
+            break
         time.sleep(0.1)
+    assert not is_alive(training)
     return f"{_error(said[0])}; {_goes_on(bench, workdir)}"
 
 

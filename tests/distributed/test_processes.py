@@ -1,12 +1,15 @@
-"""--distributed=auto asks JAX who is there: a SLURM step, as far as its variables make one."""
+"""--distributed from the outside: who is there, what is written besides, and how all end."""
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import TESTS, launch_command, launch_environment
+from pair import BOUND, Pair
 
 pytestmark = pytest.mark.distributed
 
@@ -93,3 +96,51 @@ def test_flags_that_do_not_go_together(
     )
     assert done.returncode == 2
     assert f"Error: {says}" in done.stderr
+
+
+def test_report_events_and_another_runs_parameters(digits: Path, tmp_path: Path) -> None:
+    """What one process writes besides, and asks of the others."""
+    kept = environment() | {"JAX_NUM_CPU_DEVICES": "2"}
+    first = subprocess.run(command(tmp_path / "first", digits), env=kept, capture_output=True)
+    assert first.returncode == 0, first.stderr
+    more = ("--report", "--config.tensorboard=true", f"--init_from={tmp_path / 'first'}")
+    commands = {
+        0: command(tmp_path / "run", digits, *more),
+        1: command(tmp_path / "second", digits, *more),
+    }
+    statuses, said = Pair(commands, kept).end()
+    assert statuses == [0, 0], said
+    assert "Started in" in said[0]
+    assert (tmp_path / "run/report/index.html").exists()
+    assert list((tmp_path / "run/tensorboard").iterdir())
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_signal_to_parent_and_child_is_one(digits: Path, tmp_path: Path) -> None:
+    """Whoever ends a group of processes sends it to both, and the parent hands it on."""
+    more = ("--config.num_steps=20000",)
+    pair = Pair(
+        {number: command(tmp_path / str(number), digits, *more) for number in (0, 1)}, environment()
+    )
+    pair.wait_for_save(tmp_path / "0", 8)
+    os.kill(pair.training(0), signal.SIGTERM)
+    pair.processes[0].send_signal(signal.SIGTERM)
+    statuses, said = pair.end(BOUND)
+    assert statuses == [143, 143], said
+    assert ", which is saved." in said[0]
+
+
+def test_what_nobody_has_caught_ends_all(digits: Path, tmp_path: Path) -> None:
+    """An observer of the first process's fails: the others do not wait for it."""
+    (tmp_path / "mine.py").write_text(
+        "import jax\n\n\ndef fails(event, step, row, context):\n"
+        "    if event == 'train' and jax.process_index() == 0:\n"
+        "        raise RuntimeError('mine')\n"
+    )
+    own = environment() | {"PYTHONPATH": f"{TESTS}{os.pathsep}{tmp_path}"}
+    more = ("--config.observers=('mine:fails',)",)
+    pair = Pair({number: command(tmp_path / str(number), digits, *more) for number in (0, 1)}, own)
+    statuses, said = pair.end(BOUND)
+    assert statuses == [1, 1], said
+    assert "mine" in said[0]
+    assert "another process of this run is gone" in said[1], said[1]
