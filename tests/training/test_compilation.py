@@ -77,7 +77,7 @@ def test_a_run_that_did_not_keep_them_goes_on(tiny_config, tmp_path, monkeypatch
         if not key.lower().startswith(("jax_", "xla", "proc"))
     }
     for module in ("training.resume", "workdir.metadata"):
-        monkeypatch.setattr(f"mnist_flax.{module}.environment", lambda compute_dtype="": old)
+        monkeypatch.setattr(f"mnist_flax.{module}.environment", lambda *asked: old)
     train(tiny_config, tmp_path)
     monkeypatch.undo()
     tiny_config.num_steps = 2
