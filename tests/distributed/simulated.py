@@ -10,10 +10,11 @@ from conftest import recipe
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from mnist_flax.core.chunk import make_train_chunk
 from mnist_flax.core.sums import means
 from mnist_flax.data.placement import Placement
 from mnist_flax.models import dcgan
-from mnist_flax.training.compilation import Compiler, init_state
+from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan, gather
 
 RECIPES = ("tutorial", "lenet_augmented", "vae", "dcgan")
@@ -63,13 +64,16 @@ def plan_of(name: str, devices: int, **changes: Any) -> Plan:
 
 def after(plan: Plan, steps: int) -> list[dict[str, float]]:
     """The means over the first so many steps, for each number of them."""
-    compiler = Compiler(plan)
-    compiler.start(0)
-    programs = compiler.programs()
+    # As training/compilation.py makes it, without the evaluation.
+    chunk = jax.jit(
+        make_train_chunk(plan.task, plan.source.draw, plan.config.seed),
+        donate_argnames="state",
+        out_shardings=plan.placement.everywhere,
+    )
     state, told = plan.placement.replicate(init_state(plan)), []
     for step in range(steps):
-        feed = plan.source.feed(step, 1)
-        state, finite = programs.train_chunk(state, feed, jnp.int32(1))
+        with plan.placement.around():
+            state, finite = chunk(state, plan.source.feed(step, 1), jnp.int32(1))
         assert finite
         told.append(means(state.window))
     return told

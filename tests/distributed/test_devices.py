@@ -13,6 +13,7 @@ import pytest
 from flax import linen as nn
 from simulated import COUNTS, RECIPES, after, narrow_dcgan, plan_of  # noqa: F401
 
+from mnist_flax.core.chunk import make_eval_chunk
 from mnist_flax.core.evaluation import evaluate
 from mnist_flax.data.augment import normalize
 from mnist_flax.errors import UsageError
@@ -34,10 +35,14 @@ def test_every_image_is_evaluated_once(name: str) -> None:
     seen = []
     for devices in COUNTS:
         plan = plan_of(name, devices)
-        compiler = Compiler(plan)
-        compiler.start(0)
+        chunk = jax.jit(
+            make_eval_chunk(plan.task, plan.eval_source.draw),
+            donate_argnames="so_far",
+            out_shardings=plan.placement.everywhere,
+        )
         variables = plan.placement.replicate(init_state(plan)).variables
-        result = evaluate(compiler.programs().eval_chunk, variables, plan.eval_source, plan.task)
+        with plan.placement.around():
+            result = evaluate(chunk, variables, plan.eval_source, plan.task)
         assert result is not None
         assert result.examples == len(plan.dataset.eval.labels)
         assert all(len(each) == result.examples for each in result.outputs.values())
