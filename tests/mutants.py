@@ -75,13 +75,6 @@ MUTANTS = (
         f"{PROCESSES} SIGTERM",
     ),
     Mutant(
-        "a streamed block is cut along its steps",
-        "data/placement.py",
-        "spec = PartitionSpec(*[None] * axis, _AXIS)",
-        "spec = PartitionSpec(_AXIS)",
-        "tests/distributed/test_streamed_devices.py -m distributed -k batches",
-    ),
-    Mutant(
         "another config is not noticed",
         "training/processes.py",
         "    if other := diff(firsts, _as_json(mine)):",
