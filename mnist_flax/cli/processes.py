@@ -111,6 +111,21 @@ def joined() -> Iterator[None]:
     config: Any = jax.config
     config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
     threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
+    _connect()
+    _require_as_many_devices_each()
+    with os.fdopen(int(os.environ[_CHILD].split()[1]), "wb") as parent:
+        parent.write(b".")
+    with lost_processes_told(Placement.over(jax.devices())):
+        yield
+        jax.distributed.shutdown()
+    global _left
+    _left = True
+
+
+def _connect() -> None:
+    """Waits for the other processes, as `joined` says."""
+    import jax
+
     given: dict[str, Any] = {}
     if FLAGS.distributed == "manual":
         given = {
@@ -135,23 +150,15 @@ def joined() -> Iterator[None]:
     except RuntimeError as error:
         if "before any JAX" in str(error):
             raise UsageError(
-                f"--config={FLAGS.config}: computes with JAX while it is imported, before the "
-                "processes have come together. Have it do so in get_config() or later."
+                f"--config={FLAGS.config}: computes with JAX when it is read, before the "
+                "processes have come together. Have it give plain numbers."
             ) from error
         raise UserError(_not_together(f" ({_first_line(error)})")) from error
     if given and jax.process_count() != FLAGS.num_processes:
         raise UserError(
-            f"--num_processes={FLAGS.num_processes}: the first process was told of "
+            f"--num_processes={FLAGS.num_processes}: the first process was given "
             f"{jax.process_count()}. Give all of them the same number."
         )
-    _require_as_many_devices_each()
-    with os.fdopen(int(os.environ[_CHILD].split()[1]), "wb") as parent:
-        parent.write(b".")
-    with lost_processes_told(Placement.over(jax.devices())):
-        yield
-        jax.distributed.shutdown()
-    global _left
-    _left = True
 
 
 def first_signal(mine: signal.Signals | None) -> signal.Signals | None:

@@ -137,7 +137,7 @@ def _absent(bench: Bench, workdir: Path) -> str:
 
 
 def _not_of_one_count(bench: Bench, workdir: Path) -> str:
-    says = "--num_processes=3: the first process was told of 2|another process of this run is gone"
+    says = "--num_processes=3: the first process was given 2|another process of this run is gone"
     return _refused(start(bench, workdir, told=(2, 3)), workdir, says)
 
 
@@ -201,7 +201,7 @@ PROCEDURES = {
     "two processes: kill -9 of the first, the coordinator": functools.partial(_killed, 0),
     "two processes: kill -9 of the one that watches the second": _unwatched,
     "two processes: a third does not come": _absent,
-    "two processes: the second is told of three": _not_of_one_count,
+    "two processes: the second is given another number": _not_of_one_count,
     "two processes: the port is in use": _port_in_use,
     "two processes: another config": _other_config,
     "two processes: other data": _other_data,
