@@ -167,25 +167,27 @@ def _describe(shape: tuple[int, ...]) -> str:
 def decode(
     data: Sequence[bytes],
     images: np.ndarray,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
     *,
     hushed: Callable[[], contextlib.AbstractContextManager[None]] = quiet,
 ) -> None:
     """Decodes PNG or JPEG pictures, as they lie in a record file, into images uint8 [N, H, W, C].
 
-    Such files have checksums of their own. `hushed` is as pictures.opened takes it. Raises
-    PictureError, a ValueError, for other bytes, and for pictures of another size or number of
-    channels.
+    Such files have checksums of their own. An error names a picture by its place in `numbers`, the
+    one it has in its file; default: as they are counted here. `hushed` is as pictures.opened takes
+    it. Raises PictureError, a ValueError, for other bytes, and for pictures of another size or
+    number of channels.
     """
+    numbers = range(len(data)) if numbers is None else numbers
     for start in range(0, len(data), _ON_A_CANVAS):
         block = slice(start, start + _ON_A_CANVAS)
-        _decode_block(data[block], images[block], first + start, hushed)
+        _decode_block(data[block], images[block], numbers[block], hushed)
 
 
 def _decode_block(
     data: Sequence[bytes],
     images: np.ndarray,
-    first: int,
+    numbers: Sequence[int],
     hushed: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> None:
     """Decodes a few pictures on one canvas: an array of its own for each takes a fifth longer."""
@@ -205,11 +207,14 @@ def _decode_block(
         others.append(index)
     images[:] = np.asarray(canvas).reshape(images.shape)
     for index in others:
-        with opened(io.BytesIO(data[index]), verify=False, hushed=hushed) as image:
-            picture = picture_files.pixels(image)
+        try:
+            with opened(io.BytesIO(data[index]), verify=False, hushed=hushed) as image:
+                picture = picture_files.pixels(image)
+        except PictureError as error:
+            raise PictureError(f"picture {numbers[index]}: {error}") from error
         if picture.shape != shape:  # NumPy would stretch a grey picture over three channels
             raise PictureError(
-                f"picture {first + index} is {list(picture.shape)}, not {list(shape)}"
+                f"picture {numbers[index]} is {list(picture.shape)}, not {list(shape)}"
             )
         images[index] = picture
 

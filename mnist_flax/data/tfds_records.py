@@ -60,7 +60,7 @@ def read_all(
             indices = range(start, min(start + _BATCH, len(source)))
             rows = _rows(source, indices)
             labels[start : indices.stop] = [row["label"].int64_list.value[0] for row in rows]
-            folder.decode(_pictures(rows), images[start : indices.stop], start)
+            folder.decode(_pictures(rows), images[start : indices.stop], indices)
         splits[split] = Split(images, labels)
     return splits
 
@@ -82,7 +82,8 @@ def streamed(
     if kept is None or kept["labels"].shape != (len(records),):
         report(f"Reading {len(records):,} records once, for their labels: {directory}.")
         kept = {"labels": records.labels()}
-        kept_findings.write(name, kept)
+        if fault := kept_findings.write(name, kept):
+            report(f"{kept_findings.folder()}: {fault}: the next start reads the records again.")
     splits, start = {}, 0
     for split, source in sources.items():
         numbers = np.arange(start, start := start + len(source))
@@ -130,7 +131,7 @@ class TfdsRecords:
             rows = self._rows(numbers)
             pictures = _pictures([rows[number] for number in numbers])
             images = np.empty((len(numbers), *self.shape), np.uint8)
-            folder.decode(pictures, images, numbers[0], hushed=contextlib.nullcontext)
+            folder.decode(pictures, images, numbers, hushed=contextlib.nullcontext)
         except DAMAGE as error:
             raise damaged(self._directory, error) from error
         return images

@@ -25,7 +25,7 @@ from mnist_flax.workdir.rows import read_rows
 
 @dataclass(frozen=True)
 class Opened:
-    """A run's folder, held by this process.
+    """A run's folder, held by this process, or by the first of several.
 
     Attributes:
       state: that the run goes on from, or starts with.

@@ -170,6 +170,12 @@ def nearest(images: Images, train: Images) -> float:
       images: uint8 [N, H, W, C]; pixels count from 0 to 1.
       train: uint8 [M, H, W, C].
     """
+    # Either may be streamed: the fewer are decoded once, the more once for each block of these.
+    return float(np.median(np.concatenate([_nearest(block, train) for _, block in blocks(images)])))
+
+
+def _nearest(images: np.ndarray, train: Images) -> np.ndarray:
+    """The distance of each image to the nearest training image: float32 [N]."""
     found = np.full(len(images), np.inf, np.float32)
     for _, block in blocks(train):
         theirs = block.reshape(len(block), -1).astype(np.float32) / 255
@@ -180,7 +186,7 @@ def nearest(images: Images, train: Images) -> float:
             # |a − b|² = |a|² − 2 a·b + |b|², a matrix product.
             squares = (lengths - 2 * ours @ theirs.T).min(1) + np.square(ours).sum(1)
             found[part] = np.minimum(found[part], np.sqrt(squares.clip(0)))
-    return float(np.median(found))
+    return found
 
 
 def penultimate(

@@ -212,8 +212,8 @@ def test_pictures_are_decoded_side_by_side():
     np.testing.assert_array_equal(decoded, images)
 
 
-def test_a_picture_of_another_size_is_counted_from_the_first():
+def test_a_picture_of_another_size_has_the_number_of_its_file():
     files = [folder.encode(np.zeros((3, 4, 1), np.uint8))] * 102
     files[101] = folder.encode(np.zeros((5, 4, 1), np.uint8))
-    with pytest.raises(ValueError, match=r"picture 1101 is \[5, 4, 1\], not \[3, 4, 1\]"):
-        folder.decode(files, np.empty((102, 3, 4, 1), np.uint8), 1000)
+    with pytest.raises(ValueError, match=r"picture 1202 is \[5, 4, 1\], not \[3, 4, 1\]"):
+        folder.decode(files, np.empty((102, 3, 4, 1), np.uint8), range(1000, 1204, 2))

@@ -16,7 +16,7 @@ from picture_folder import config_of
 from PIL import Image
 
 from mnist_flax import data
-from mnist_flax.data import feeding, grain_reader, kept_findings, streams
+from mnist_flax.data import feeding, grain_reader, kept_findings, streams, tfds_records
 from mnist_flax.data.dataset import Dataset, Split
 from mnist_flax.data.placement import Placement
 from mnist_flax.data.sources import Source
@@ -327,12 +327,15 @@ def test_findings_that_are_damaged_are_found_anew(pictures: Path, cache: Path) -
     assert again.fingerprint == first.fingerprint
 
 
-def test_a_cache_that_cannot_be_written_is_told(pictures: Path, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_told(place: Path, cache: Path) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text("a file")
-    lines, _ = told(config_of(pictures, stream=True))
-    assert lines[-1].startswith(f"{cache}: ")
-    assert lines[-1].endswith("the next start reads the pictures again.")
+    lines, _ = told(config_of(place, stream=True))
+    said = [line for line in lines if line.startswith(f"{cache}: ")]
+    kinds = ("records", "pictures") if place.name == "root" else ("pictures",)
+    assert len(said) == len(kinds)
+    for line, kind in zip(said, kinds, strict=True):
+        assert line.endswith(f"the next start reads the {kind} again.")
 
 
 def test_the_oldest_findings_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +380,17 @@ def test_damaged_records_are_told(records: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read: .* Delete it or repair it") as error:
         loaded(config_of(place, stream=True))
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_picture_in_a_record_has_its_number(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = loaded(config_of(records, stream=True)).train.images
+    assert isinstance(images, StreamedImages)
+    whole = tfds_records._pictures
+    monkeypatch.setattr(tfds_records, "_pictures", lambda rows: [*whole(rows)[:-1], b"none"])
+    with pytest.raises(UserError, match=r"cannot be read: picture 5: "):
+        images.records.read([40, 2, 5])
 
 
 def test_what_cannot_be_streamed_is_refused_in_a_line(tmp_path: Path, digits: Path) -> None:
