@@ -32,6 +32,11 @@ def price(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
+def step_program(price: ModuleType) -> ModuleType:
+    return importlib.import_module("step_program")
+
+
+@pytest.fixture
 def assumed(price: ModuleType) -> Any:
     """50 FLOP/s; two devices a node; numbers that are easily divided by."""
     return price.Assumed(
@@ -86,16 +91,16 @@ def test_communication_and_the_batch_that_takes_as_long(
     assert price.equal_batch(algorithm, step, devices, assumed) == batch
 
 
-def test_all_reduces_are_read_from_a_program(price: ModuleType) -> None:
-    assert price.all_reduced(PROGRAM) == (4, 4 * 32 + 2 * 800 + 4, 4 * 10240)
+def test_all_reduces_are_read_from_a_program(step_program: ModuleType) -> None:
+    assert step_program.all_reduced(PROGRAM) == (4, 4 * 32 + 2 * 800 + 4, 4 * 10240)
 
 
-def test_what_no_formula_has_is_an_error(price: ModuleType) -> None:
+def test_what_no_formula_has_is_an_error(step_program: ModuleType) -> None:
     gather = PROGRAM + "  %g = f32[8]{0} all-gather(%done), dimensions={0}"
     with pytest.raises(UserError, match="no all-reduce: all-gather"):
-        price.all_reduced(gather)
+        step_program.all_reduced(gather)
     with pytest.raises(UserError, match="reduces s4"):
-        price.all_reduced("%a = s4[3]{0} all-reduce(%b)")
+        step_program.all_reduced("%a = s4[3]{0} all-reduce(%b)")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +135,7 @@ class Net(nn.Module):
 
 task = task_of(Net(), optax.sgd(0.1))
 form = try_task(task, spec_of(), "classification").form
-step = price.compiled_step(task, form, 2, (8, 8, 1), jax.devices())
+step = step_program.compiled_step(task, form, 2, (8, 8, 1), jax.devices())
 told = [len(jax.devices()), *step]
 """
 
@@ -156,7 +161,7 @@ config.model.update(features=4, judge_features=4)
 config.data.name, config.batch_size = "mnist_sample", 2
 plan = gather(config, print)
 asked = plan.task, plan.tried.form, 2, (28, 28, 1)
-told = [price.compiled_step(*asked, jax.devices()[:count])[1:] for count in (2, 4)]
+told = [step_program.compiled_step(*asked, jax.devices()[:count])[1:] for count in (2, 4)]
 """
 
 
@@ -173,7 +178,7 @@ def test_a_generator_draws_for_its_own_devices_images_alone(tmp_path: Path) -> N
 @pytest.mark.promise
 def test_flops_of_the_tutorial(tmp_path: Path) -> None:
     """Of a device's 100 images: what is outside an image is multiplied by nobody."""
-    batch, flops, reduced = simulated(8, 'told = list(price.step_of("tutorial"))', tmp_path)
+    batch, flops, reduced = simulated(8, 'told = list(step_program.step_of("tutorial"))', tmp_path)
     conv1, conv2 = (5 * 28 - 6) ** 2 * 32, (5 * 14 - 6) ** 2 * 32 * 64
     products = 2 * 100 * (2 * conv1 + 3 * conv2 + 3 * 3136 * 1024 + 3 * 1024 * 10)
     assert batch == 100
@@ -185,7 +190,12 @@ def simulated(devices: int, code: str, folder: Path) -> Any:
     """What `told` is after this code, in a process that sees so many CPU devices."""
     program = folder / "program.py"
     lines = ["import json, sys", f"sys.path[:0] = {[str(BENCHMARKS), str(TESTS)]}"]
-    lines += ["import jax, price", f"price.simulate({devices})", code, "print(json.dumps(told))"]
+    lines += [
+        "import jax, step_program",
+        f"step_program.simulate({devices})",
+        code,
+        "print(json.dumps(told))",
+    ]
     program.write_text("\n".join(lines))
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
