@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "a process that has failed waits for the others",
         "cli/processes.py",
-        "    if is_watched() and not _left:",
+        "    if watching.is_watched() and not _left:",
         "    if False:",
         f"{PROCESSES} full",
     ),
@@ -104,10 +104,17 @@ MUTANTS = (
     ),
     Mutant(
         "a process trains on when whoever watches it is gone",
-        "cli/processes.py",
-        "    while os.getppid() == int(os.environ[_CHILD].split()[0]):",
-        "    while True:",
+        "cli/watching.py",
+        "        while os.getppid() == parent:",
+        "        while True:",
         f"{PROCESSES} watches",
+    ),
+    Mutant(
+        "what a process has said is said otherwise by its parent",
+        "cli/watching.py",
+        "    if SAID_WHY in wrote:",
+        "    if False:",
+        "tests/cli/test_watching.py",
     ),
     # Optimizers, schedules, rates.
     Mutant(

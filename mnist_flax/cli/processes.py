@@ -1,30 +1,25 @@
-"""--distributed: one of several processes that train together, and the parent that watches it.
+"""--distributed: one of several processes that train together.
 
-JAX's runtime ends a process from C++ when another one is gone, with a stack and without Python. So
-the command that was given starts itself once more as a child, hands signals on, and says in a line
-what became of it. What the processes agree on is in data/placement.py.
+It is the child of one that watches it (watching.py). What the processes agree on is in
+data/placement.py.
 """
 
 import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
+from mnist_flax.cli import watching
 from mnist_flax.cli.flags import FLAGS, refuse
-from mnist_flax.cli.hints import say
 from mnist_flax.errors import UsageError, UserError
 
-# In the environment of the child: its parent's number, and a descriptor to say on that all came.
-_CHILD = "MNIST_FLAX_CHILD"
+_LAST_WORDS_SECONDS = 3  # that the others have when all fail, before the coordinator is gone
 _SILENT_SECONDS = 15  # after which one that says nothing counts as gone
-_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")
 _ASKED_FOR = {"coordinator", "num_processes", "process_id"}
 
 
@@ -53,48 +48,6 @@ def check() -> None:
         )
 
 
-def is_watched() -> bool:
-    """Says whether this is the child that the parent watches."""
-    return _CHILD in os.environ
-
-
-def watch() -> int:
-    """Runs this command as a child, and returns its exit status; says it if JAX has ended it."""
-    forwarded: list[int] = []
-    heard, says = os.pipe()
-    # A session of its own: what a terminal sends to all is handed on, once.
-    child = subprocess.Popen(
-        [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, _CHILD: f"{os.getpid()} {says}"},
-        pass_fds=(says,),
-        start_new_session=True,
-    )
-    os.close(says)
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        forwarded.append(number)
-        child.send_signal(number)
-
-    for name in _FORWARDED:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
-            signal.signal(number, forward)
-    status = child.wait()
-    if status >= 0:
-        return status
-    if -status in forwarded:
-        return 128 - status
-    if not os.read(heard, 1):
-        say(f"Error: {_not_together('')}")
-        return 1
-    name = signal.Signals(-status).name
-    say(
-        f"Error: ended by {name}: another process of this run is gone, or cannot be reached; why "
-        "is said where it ran. Start all of them again: the run goes on from its newest save."
-    )
-    return 1
-
-
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Makes this process one of those of the run, which leave together.
@@ -110,15 +63,15 @@ def joined() -> Iterator[None]:
     sys.excepthook = _end_at_once
     config: Any = jax.config
     config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
+    watching.end_with_parent(watching.parent())
     _connect()
+    global _joined, _left
+    _joined = True
     _require_as_many_devices_each()
-    with os.fdopen(int(os.environ[_CHILD].split()[1]), "wb") as parent:
-        parent.write(b".")
+    watching.write_to_parent(watching.ALL_CAME)
     with lost_processes_told(Placement.over(jax.devices())):
         yield
         jax.distributed.shutdown()
-    global _left
     _left = True
 
 
@@ -153,7 +106,7 @@ def _connect() -> None:
                 f"--config={FLAGS.config}: computes with JAX when it is read, before the "
                 "processes have come together. Have it give plain numbers."
             ) from error
-        raise UserError(_not_together(f" ({_first_line(error)})")) from error
+        raise UserError(watching.not_together(f" ({_first_line(error)})")) from error
     if given and jax.process_count() != FLAGS.num_processes:
         raise UserError(
             f"--num_processes={FLAGS.num_processes}: the first process was given "
@@ -178,14 +131,22 @@ def writes() -> bool:
     return jax.process_index() == 0
 
 
-_left = False  # whether this process has left the others, with all of them
+_joined = False  # whether this process has come together with the others
+_left = False  # whether it has left them, with all of them
 
 
 def leave_failed(status: int) -> int:
-    """Ends this process at once where it has failed among others: an orderly end waits for all."""
-    if is_watched() and not _left:
+    """Ends this process where it has failed among others: an orderly end waits for all.
+
+    It has said why. Where all of them fail, each says so: the first one, which the others' runtime
+    ends with, leaves last.
+    """
+    if watching.is_watched() and not _left:
         sys.stdout.flush()
         sys.stderr.flush()
+        watching.write_to_parent(watching.SAID_WHY)
+        if _joined and writes():
+            time.sleep(_LAST_WORDS_SECONDS)
         os._exit(status)
     return status
 
@@ -210,13 +171,6 @@ def _require_as_many_devices_each() -> None:
         )
 
 
-def _end_with_the_parent() -> None:
-    """Ends this process when whoever watches it is killed: a job that is gone must not train."""
-    while os.getppid() == int(os.environ[_CHILD].split()[0]):
-        time.sleep(1)
-    os._exit(1)
-
-
 def _require_free_port() -> None:
     """Raises UserError where the coordinator's port is taken: JAX would crash."""
     port = int(FLAGS.coordinator.rpartition(":")[2])
@@ -230,15 +184,6 @@ def _require_free_port() -> None:
                 f"--coordinator={FLAGS.coordinator}: port {port} cannot be used here "
                 f"({error.strerror}). Name a free one, the same in all processes."
             ) from error
-
-
-def _not_together(why: str) -> str:
-    return (
-        f"--distributed={FLAGS.distributed}: not all processes came together in "
-        f"{FLAGS.join_seconds} seconds{why}. Start all of them at once, with the same "
-        "--coordinator and --num_processes, and another --process_id each; --join_seconds waits "
-        "longer."
-    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mnist_flax.cli import processes
+from mnist_flax.cli import processes, watching
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
 from mnist_flax.cli.hints import after_a_stop, after_training, say
 from mnist_flax.cli.kept_programs import kept_programs
@@ -19,8 +19,8 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
     if launch.recipe is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     processes.check()
-    if (together := FLAGS.distributed != "off") and not processes.is_watched():
-        return processes.watch(), False
+    if (together := FLAGS.distributed != "off") and not watching.is_watched():
+        return watching.watch(), False
     config, notes = overridden(launch.recipe, launch.overrides)
     folder, init_from = workdir(), None
     if FLAGS.init_from:
