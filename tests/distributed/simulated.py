@@ -1,6 +1,9 @@
 """Plans over some of eight simulated devices, and what their first steps give. Not a test."""
 
+import ast
+import functools
 import types
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.core.chunk import make_train_chunk
 from mnist_flax.core.sums import means
+from mnist_flax.data.feeding import eval_source, train_source
 from mnist_flax.data.placement import Placement
 from mnist_flax.models import dcgan
 from mnist_flax.training.compilation import init_state
@@ -57,9 +61,25 @@ def config_of(name: str, **changes: Any) -> ConfigDict:
 
 def plan_of(name: str, devices: int, **changes: Any) -> Plan:
     """Its plan over the first so many devices."""
+    return placed(_gathered(name, repr(changes), jax.config.jax_enable_x64), devices)
+
+
+def placed(plan: Plan, devices: int) -> Plan:
+    """The same plan over the first so many devices."""
     assert jax.device_count() == 8, "run with -m distributed"
-    placement = Placement.over(jax.devices()[:devices])
-    return gather(config_of(name, **changes), lambda line: None, placement)
+    config, placement = plan.config, Placement.over(jax.devices()[:devices])
+    return replace(
+        plan,
+        placement=placement,
+        source=train_source(config, plan.dataset, placement),
+        eval_source=eval_source(plan.dataset.choosing, config.batch_size, placement),
+    )
+
+
+@functools.cache
+def _gathered(name: str, changes: str, x64: bool) -> Plan:
+    """Its plan, traced once for all numbers of devices; `changes` is the text of a dict."""
+    return gather(config_of(name, **ast.literal_eval(changes)), lambda line: None)
 
 
 def after(plan: Plan, steps: int) -> list[dict[str, float]]:

@@ -11,14 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from simulated import COUNTS, RECIPES, after, narrow_dcgan, plan_of  # noqa: F401
+from simulated import COUNTS, RECIPES, after, config_of, narrow_dcgan, plan_of  # noqa: F401
 
 from mnist_flax.core.chunk import make_eval_chunk
 from mnist_flax.core.evaluation import evaluate
 from mnist_flax.data.augment import normalize
+from mnist_flax.data.placement import Placement
 from mnist_flax.errors import UsageError
 from mnist_flax.keys import rng_key
 from mnist_flax.training.compilation import Compiler, init_state
+from mnist_flax.training.gather import gather
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
 
@@ -117,7 +119,7 @@ def test_in_float64_it_must_be() -> None:
         jax.enable_x64(True),
         pytest.raises(UsageError, match=r"^config\.batch_size=12: .* 8 or 16"),
     ):
-        plan_of("tutorial", 8, batch_size=12)
+        gather(config_of("tutorial", batch_size=12), print, Placement.over(jax.devices()))
 
 
 def test_each_device_has_a_part_of_the_batch_and_all_of_the_variables() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from simulated import COUNTS, RECIPES, after, narrow_dcgan, plan_of  # noqa: F401
+from simulated import COUNTS, RECIPES, after, narrow_dcgan, placed, plan_of  # noqa: F401
 
 from mnist_flax.core.state import traced_once, try_task
 from mnist_flax.tasks import autoencoder, classification, create_task, gan, networks
@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
 def test_fifty_steps_are_those_of_one_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with jax.enable_x64(True):
         # What is drawn is the same to the bit (test_devices.py), and need not be drawn here.
-        plain = {"augment": {"order": ()}}
-        plans = {devices: plan_of(name, devices, **plain) for devices in COUNTS}
+        plan = plan_of(name, 1, augment={"order": ()})
         for module in (networks, classification, autoencoder, gan):
             monkeypatch.setattr(module, "single_precision", lambda outputs: outputs, raising=False)
-        told = {devices: after(doubled(plan), 50) for devices, plan in plans.items()}
+        plan = doubled(plan)
+        told = {devices: after(placed(plan, devices), 50) for devices in COUNTS}
     for devices in COUNTS[1:]:
         for ours, theirs in zip(told[devices], told[1], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-9)
