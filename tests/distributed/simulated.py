@@ -17,19 +17,20 @@ from mnist_flax.core.chunk import make_train_chunk
 from mnist_flax.core.sums import means
 from mnist_flax.data.feeding import eval_source, train_source
 from mnist_flax.data.placement import Placement
-from mnist_flax.models import dcgan
+from mnist_flax.models import dcgan, lenet, tutorial
 from mnist_flax.training.compilation import init_state
 from mnist_flax.training.gather import Plan, gather
 
 RECIPES = ("tutorial", "lenet_augmented", "vae", "dcgan")
 COUNTS = (1, 2, 4, 8)
 SIDE = 12  # of the images, but for the VAE's
-WIDTHS = {50: 4, 25: 4, 32: 4, 64: 8, 1024: 64}  # of the DCGAN's layers, and what they are here
+# Of layers, and what they are here.
+WIDTHS = {25: 4, 32: 4, 50: 4, 64: 8, 100: 16, 256: 32, 1024: 64}
 
 
 @pytest.fixture
-def narrow_dcgan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the DCGAN draw smaller pictures, with fewer channels."""
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives networks fewer channels, and has the DCGAN draw smaller pictures."""
 
     def narrow(layer: Any) -> Any:
         return lambda features, *args, **fields: layer(
@@ -39,7 +40,8 @@ def narrow_dcgan(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = {"Conv": narrow(nn.Conv), "Dense": narrow(nn.Dense)}
     monkeypatch.setattr(dcgan, "_SIDE", SIDE)
     monkeypatch.setattr(dcgan, "ResizedConv", narrow(dcgan.ResizedConv))
-    monkeypatch.setattr(dcgan, "nn", types.SimpleNamespace(**{**vars(nn), **layers}))
+    for module in (dcgan, lenet, tutorial):
+        monkeypatch.setattr(module, "nn", types.SimpleNamespace(**{**vars(nn), **layers}))
 
 
 def config_of(name: str, **changes: Any) -> ConfigDict:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from simulated import COUNTS, RECIPES, after, config_of, narrow_dcgan, plan_of  # noqa: F401
+from simulated import COUNTS, RECIPES, after, config_of, narrow, plan_of  # noqa: F401
 
 from mnist_flax.core.chunk import make_eval_chunk
 from mnist_flax.core.evaluation import evaluate
@@ -22,7 +22,7 @@ from mnist_flax.keys import rng_key
 from mnist_flax.training.compilation import Compiler, init_state
 from mnist_flax.training.gather import gather
 
-pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
+pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow")]
 
 
 @pytest.mark.parametrize("name", RECIPES)

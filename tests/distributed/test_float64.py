@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from simulated import COUNTS, RECIPES, after, narrow_dcgan, placed, plan_of  # noqa: F401
+from simulated import COUNTS, RECIPES, after, narrow, placed, plan_of  # noqa: F401
 
 from mnist_flax.core.state import traced_once, try_task
 from mnist_flax.tasks import autoencoder, classification, create_task, gan, networks
 from mnist_flax.training.gather import Plan
 
-pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow_dcgan")]
+pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow")]
 
 
 @pytest.mark.parametrize("name", RECIPES)
