@@ -98,15 +98,15 @@ MUTANTS = (
     Mutant(
         "a signal that the parent hands on counts as a second one",
         "cli/train.py",
-        "deaf_seconds=1.0 if together else 0.0",
+        "deaf_seconds=1.0 if together or of_sweep else 0.0",
         "deaf_seconds=0.0",
         "tests/distributed/test_processes.py -m distributed -k parent_and_child",
     ),
     Mutant(
         "a process trains on when whoever watches it is gone",
         "cli/processes.py",
-        "    while os.getppid() == int(os.environ[_CHILD].split()[0]):",
-        "    while True:",
+        "        while os.getppid() == parent:",
+        "        while True:",
         f"{PROCESSES} watches",
     ),
     # Optimizers, schedules, rates.

@@ -110,7 +110,7 @@ def joined() -> Iterator[None]:
     sys.excepthook = _end_at_once
     config: Any = jax.config
     config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
+    end_with_parent(int(os.environ[_CHILD].split()[0]))
     _connect()
     _require_as_many_devices_each()
     with os.fdopen(int(os.environ[_CHILD].split()[1]), "wb") as parent:
@@ -210,11 +210,15 @@ def _require_as_many_devices_each() -> None:
         )
 
 
-def _end_with_the_parent() -> None:
-    """Ends this process when whoever watches it is killed: a job that is gone must not train."""
-    while os.getppid() == int(os.environ[_CHILD].split()[0]):
-        time.sleep(1)
-    os._exit(1)
+def end_with_parent(parent: int) -> None:
+    """Has this process end when its parent, of this number, is killed: a job that is gone."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _require_free_port() -> None:
