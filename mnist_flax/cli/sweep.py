@@ -89,7 +89,7 @@ def _became(run: SweepRun, folder: Path, swept: Sweep, ended: Ended) -> tuple[st
     if ended.stopped:
         return "", f"stopped   {run.name}, {took}"
     try:
-        value = 0.0 if fault else _result(run, folder, swept)
+        value = 0.0 if fault else result(run, folder, swept)
     except UserError as error:
         fault = str(error).splitlines()[0]
     if fault:
@@ -99,7 +99,7 @@ def _became(run: SweepRun, folder: Path, swept: Sweep, ended: Ended) -> tuple[st
     return "", f"finished  {run.name}, {took}: {name} {value:{swept.metric.format}}"
 
 
-def _result(run: SweepRun, folder: Path, swept: Sweep) -> float:
+def result(run: SweepRun, folder: Path, swept: Sweep) -> float:
     """Returns the metric of a finished run's last evaluation.
 
     Raises:
@@ -128,7 +128,7 @@ def _is_finished(run: SweepRun, folder: Path, swept: Sweep) -> bool:
         rows = read_rows(path)
         if not rows or rows[-1].get("event") != "finished":
             return False
-        _result(run, folder, swept)
+        result(run, folder, swept)
         return not diff(read_config(path)["config"], run.config.to_dict())
     except UserError:
         return False

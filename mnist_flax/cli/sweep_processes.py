@@ -7,6 +7,7 @@ a process has the cores of the thread that starts it.
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import signal
 import subprocess
@@ -14,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from mnist_flax.cli.flags import FLAGS
 from mnist_flax.cli.train import SWEEP
@@ -23,6 +23,7 @@ from mnist_flax.workdir.lock import locked
 
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 5  # for a run whose sweep was killed, and which is about to notice
+_LONGEST_FAULT = 300  # letters
 CONSOLE_FILE = "console.log"
 Slots = Sequence[int | None]
 
@@ -181,11 +182,13 @@ def _why(status: int, run: _Running) -> str:
         return f"ended by {name}{memory if name == 'SIGKILL' else ''}"
     with run.log.open("rb") as file:
         file.seek(run.offset)
-        lines = _lines(file)
-    told = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-    last = (told or lines or [f"exit status {status}"])[-1]
-    return last[:300]
-
-
-def _lines(file: BinaryIO) -> list[str]:
-    return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        text = file.read().decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
+    if not errors:
+        return (lines or [f"exit status {status}"])[-1][:_LONGEST_FAULT]
+    first, *others = lines[errors[-1] :]
+    # A list of what is wrong is indented.
+    listed = itertools.takewhile(lambda line: line.startswith("  "), others)
+    told = f"{first.removeprefix('Error: ')} {', '.join(map(str.strip, listed))}"
+    return told.strip()[:_LONGEST_FAULT]

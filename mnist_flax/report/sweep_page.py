@@ -27,6 +27,7 @@ from mnist_flax.workdir.files import read_config, write_atomic
 
 _STEM = "sweep"  # of the four files
 _OF_ALL_NUMBERS = ("fallback", "damaged_checkpoint")  # events that cast doubt on any of them
+_SHOWN = ("data", "device", "cores", "processor", "python", "jax", "mnist_flax")
 _Histories = Sequence[tuple[SweptRun, History]]
 
 
@@ -61,7 +62,7 @@ def write_sweep(
     histories = [(run, read_history(run.workdir)) for run in finished]
     warnings = _warnings(histories)
     told = [f"{row.who}: {row.message}" for row in warnings if row.event in _OF_ALL_NUMBERS]
-    told += [*_other_conditions(written), *notes(table)]
+    told += [*_conditions(written), *notes(table)]
     failed = [f"Failed: {name}: {fault}" for name, fault in table.faults]
     text = "\n".join([as_markdown(table), "", *(f"- {line}" for line in (*failed, *told)), ""])
     write_atomic(folder / f"{_STEM}.md", text)
@@ -94,14 +95,17 @@ def _warnings(histories: _Histories) -> list[_Warning]:
     return [_Warning(*key, _of(names, len(histories))) for key, names in found.items()]
 
 
-def _other_conditions(written: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns what else than their configs differs between runs: data, versions, cores."""
-    found: dict[str, dict[str, list[str]]] = {}
+def _conditions(written: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns what else than their configs the numbers depend on, and where runs differ in it."""
+    found: dict[str, dict[str, list[str]]] = {field: {} for field in _SHOWN}
     for name, config in written.items():
-        conditions = {"data": config.get("dataset", {}).get("fingerprint")}
+        data = config.get("dataset", {})
+        conditions = {"data": data.get("name"), "fingerprint": data.get("fingerprint")}
         for field, value in (conditions | config.get("environment", {})).items():
             found.setdefault(field, {}).setdefault(str(value), []).append(name)
-    return [
+    common = [f"{field} {next(iter(found[field]))}" for field in _SHOWN if len(found[field]) == 1]
+    told = [f"Trained with {', '.join(common)}."] if common else []
+    return told + [
         f"Not all runs have the same {field}: "
         + "; ".join(f"{value[:60]} ({_of(names, len(written))})" for value, names in values.items())
         for field, values in found.items()
@@ -118,7 +122,9 @@ def _of(names: Sequence[str], runs: int) -> str:
 def _figure(table: Table) -> plots.Figure:
     known = {row.point: row.summary for row in table.rows if row.summary is not None}
     values = {row.point: [*row.values.values()] for row in table.rows}
-    return sweep_plots.points(known, values, f"{metrics.label(table.metric_name)}, each seed; mean")
+    label = metrics.label(table.metric_name)
+    told = f"{label}: a dot for each seed, a stroke for their mean, a band for its 95 % interval"
+    return sweep_plots.points(known, values, told)
 
 
 def _pictures(table: Table, histories: _Histories) -> list[Picture]:
@@ -131,7 +137,7 @@ def _pictures(table: Table, histories: _Histories) -> list[Picture]:
         if (panel := _panel(table, name, rows, histories)) is not None
     ]
     if panels:
-        names = [row.point for row in table.rows]
+        names = [row.point for row in table.rows if row.values]
         figure = functools.partial(sweep_plots.curves, panels, names)
         made.append(drawn("curves", figure, "Curves of all runs over their steps"))
     return made
@@ -139,7 +145,7 @@ def _pictures(table: Table, histories: _Histories) -> list[Picture]:
 
 def _panel(table: Table, name: str, of_rows: str, histories: _Histories) -> Panel | None:
     """Returns the curves of what rows have by this name; None where no run has two of them."""
-    lines: dict[str, list[Any]] = {row.point: [] for row in table.rows}
+    lines: dict[str, list[Any]] = {row.point: [] for row in table.rows if row.values}
     for run, history in histories:
         lines[run.point].append(points(getattr(history, of_rows), name))
     every = [line for of_point in lines.values() for line in of_point]

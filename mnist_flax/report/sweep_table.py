@@ -59,14 +59,15 @@ class Table:
     Attributes:
       metric_name: what is compared: of the last evaluation of each run.
       metric: how it is shown, and whether more of it is better.
-      evaluated_on: the field of the config that names those images, and the split.
+      evaluated_on: the field of the config that names those images, and the split; () of a table
+        without values.
       rows: of the points.
       faults: (name, fault) of the runs that failed.
     """
 
     metric_name: str
     metric: Metric
-    evaluated_on: tuple[str, str]
+    evaluated_on: tuple[()] | tuple[str, str]
     rows: Sequence[Row]
     faults: Sequence[tuple[str, str]]
 
@@ -78,7 +79,7 @@ def make_table(runs: Sequence[SweptRun], metric_name: str, metric: Metric) -> Ta
       UserError: rows or config of a run that did not fail are damaged.
     """
     values: dict[str, dict[int, float]] = {run.point: {} for run in runs}
-    evaluated_on = ("data.eval_split", "")
+    evaluated_on: tuple[()] | tuple[str, str] = ()
     for run in runs:
         if not run.fault:
             row = last_evaluation(read_rows(run.workdir))
@@ -149,6 +150,8 @@ def _interval(interval: tuple[float, float] | None, form: str) -> str:
 
 def notes(table: Table) -> list[str]:
     """Returns what must be known of the numbers, a sentence or two each."""
+    if not table.evaluated_on:
+        return []
     name, (field, split) = table.metric_name.replace("_", " "), table.evaluated_on
     better = "larger" if table.metric.larger_is_better else "smaller"
     told = [
@@ -192,7 +195,7 @@ def as_json(table: Table, told: Sequence[str]) -> dict[str, Any]:
     return {
         "metric": table.metric_name,
         "larger_is_better": table.metric.larger_is_better,
-        "evaluated_on": dict([table.evaluated_on]),
+        "evaluated_on": list(table.evaluated_on),
         "points": [dataclasses.asdict(row) for row in table.rows],
         "faults": dict(table.faults),
         "notes": list(told),
