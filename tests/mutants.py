@@ -58,6 +58,9 @@ STREAMS = "tests/data/test_streams.py"
 DISTORT = "tests/data/test_distort.py"
 DEVICES = "tests/distributed/test_devices.py -m distributed"
 PROCESSES = "tests/faults/test_faults.py -m distributed -k"
+SWEEP = "tests/cli/test_sweep.py -k"
+SWEEP_POINTS = "tests/config/test_sweep_points.py"
+SWEEP_REPORT = "tests/report/test_sweep_report.py"
 MUTANTS = (
     # Several devices and processes.
     Mutant(
@@ -98,7 +101,7 @@ MUTANTS = (
     Mutant(
         "a signal that the parent hands on counts as a second one",
         "cli/train.py",
-        "deaf_seconds=1.0 if together else 0.0",
+        "deaf_seconds=1.0 if together or of_sweep else 0.0",
         "deaf_seconds=0.0",
         "tests/distributed/test_processes.py -m distributed -k parent_and_child",
     ),
@@ -849,6 +852,105 @@ MUTANTS = (
         "st_mtime, reverse=True",
         "st_mtime",
         STREAMS,
+    ),
+    # Sweeps.
+    Mutant(
+        "sweep: a run has all cores",
+        "cli/sweep_processes.py",
+        "    os.sched_setaffinity(0, {slot})\n",
+        "",
+        f"{SWEEP} core_from",
+    ),
+    Mutant(
+        "sweep: a stop does not reach the runs",
+        "cli/sweep_processes.py",
+        "                    each.process.send_signal(asked)\n",
+        "                    pass\n",
+        f"{SWEEP} reaches",
+    ),
+    Mutant(
+        "sweep: runs train on when it is killed",
+        "cli/train.py",
+        "        processes.end_with_parent(int(of_sweep))\n",
+        "        pass\n",
+        f"{SWEEP} begun",
+    ),
+    Mutant(
+        "sweep: what is finished is trained once more",
+        "cli/sweep.py",
+        "if not _is_finished(run, folder, swept)]",
+        "if run]",
+        f"{SWEEP} begun",
+    ),
+    Mutant(
+        "sweep: the fault of an earlier start",
+        "cli/sweep_processes.py",
+        "        file.seek(run.offset)\n",
+        "",
+        f"{SWEEP} why_a_command",
+    ),
+    Mutant(
+        "sweep: a point that the command line decides",
+        "cli/sweep_plan.py",
+        "        if field in launch.overrides\n",
+        "        if False\n",
+        f"{SWEEP} definitions",
+    ),
+    Mutant(
+        "sweep: even draws of a logarithmic range",
+        "config/sweep.py",
+        "    if logarithmic:\n",
+        "    if False:\n",
+        SWEEP_POINTS,
+    ),
+    Mutant(
+        "sweep: another field changes the draws",
+        "config/sweep.py",
+        'random.Random(f"{seed} {name}") for name in values',
+        'random.Random(f"{seed} {values}") for name in values',
+        SWEEP_POINTS,
+    ),
+    Mutant(
+        "sweep: the name depends on the order",
+        "config/sweep.py",
+        '",".join(sorted(',
+        '",".join(list(',
+        SWEEP_POINTS,
+    ),
+    Mutant(
+        "sweep: a degree of freedom too many",
+        "report/sweep_statistics.py",
+        "(1 + CONFIDENCE) / 2, n - 1)",
+        "(1 + CONFIDENCE) / 2, n)",
+        SWEEP_REPORT,
+    ),
+    Mutant(
+        "sweep: the deviation of the numbers themselves",
+        "report/sweep_statistics.py",
+        "ddof=1",
+        "ddof=0",
+        SWEEP_REPORT,
+    ),
+    Mutant(
+        "sweep: a one-sided test",
+        "report/sweep_statistics.py",
+        "2 * float(stats.t.sf",
+        "float(stats.t.sf",
+        SWEEP_REPORT,
+    ),
+    Mutant(
+        "sweep: a lucky point is the best",
+        "report/sweep_table.py",
+        "(-known.n, sign * known.mean)",
+        "(-1, sign * known.mean)",
+        SWEEP_REPORT,
+    ),
+    Mutant(
+        "sweep: the first evaluation",
+        "workdir/rows.py",
+        "evaluations[-1] if",
+        "evaluations[0] if",
+        SWEEP_REPORT,
     ),
 )
 

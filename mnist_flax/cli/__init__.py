@@ -4,5 +4,6 @@ main.py    main(): reads the command line, does what --mode says, returns the ex
 flags.py   every flag, and which mode takes which
 recipe.py  --config, executed once, and its overrides
 modes.py   what each mode calls
+sweep.py   many runs of one recipe: sweep_plan.py says which, sweep_processes.py runs them
 hints.py   what is said beside the results, and the commands that come next
 """

@@ -19,6 +19,7 @@ _TOGETHER = ("distributed", "coordinator", "num_processes", "process_id", "join_
 # What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
 TAKES = {
     "train": {"init_from", "init_map", "checkpoint", "report", *_TOGETHER},
+    "sweep": {"seeds", "jobs"},
     "eval": {"checkpoint"},
     "predict": {"checkpoint", "center", "split", "output"},
     "report": {"checkpoint", "compare"},
@@ -38,6 +39,10 @@ flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
 flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
+flags.DEFINE_list("seeds", [], "sweep: whole numbers, 0,1,2: a run for each of them")
+flags.DEFINE_integer(
+    "jobs", None, "sweep: how many run at once. Default: one a core", lower_bound=1
+)
 flags.DEFINE_enum(
     "distributed",
     "off",
@@ -55,7 +60,8 @@ flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to 
 flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
 _OURS = (
     *("config", "workdir", "mode", "checkpoint", "init_from", "init_map", "center", "split"),
-    *("output", "count", "report", "compare", "host", "port", "format", *_TOGETHER),
+    *("output", "count", "report", "seeds", "jobs", "compare", "host", "port", "format"),
+    *_TOGETHER,
 )
 
 
@@ -102,13 +108,17 @@ def _nothing_to_do_with_it() -> str:
 
 
 def workdir() -> Path:
-    """Returns --workdir, or runs/ and the name of the config file, with its variant."""
+    """Returns --workdir, or runs/ and the name of the config file, with its variant.
+
+    Of a sweep it is the folder of its runs' folders, and its name ends in -sweep.
+    """
     if FLAGS.workdir:
         return expanded(FLAGS.workdir, "--workdir")
     if FLAGS.config is None:
         raise UsageError("--workdir is missing: name the run's folder, or its --config.")
     path, _, variant = FLAGS.config.partition(":")
-    return Path("runs") / "-".join(filter(None, (Path(path).stem, variant)))
+    sweep = "sweep" if FLAGS.mode == "sweep" else ""
+    return Path("runs") / "-".join(filter(None, (Path(path).stem, variant, sweep)))
 
 
 def describe_flags() -> str:

@@ -31,6 +31,12 @@ def _train(launch: Launch) -> int:
     return status
 
 
+def _sweep(launch: Launch) -> int:
+    from mnist_flax.cli.sweep import sweep
+
+    return sweep(launch)
+
+
 def _evaluate(launch: Launch) -> int:
     from mnist_flax.use.evaluation import evaluate_restored, find_measure
     from mnist_flax.workdir.known_images import count_known
@@ -239,6 +245,7 @@ def _use(mode: Callable[[Launch], int]) -> Callable[[Launch], int]:
 
 MODES: Mapping[str, Callable[[Launch], int]] = {
     "train": _train,  # answers signals before anything is imported
+    "sweep": _sweep,  # likewise
     "eval": _use(_evaluate),
     "predict": _use(_predict),
     "report": _use(_report),

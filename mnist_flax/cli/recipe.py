@@ -5,7 +5,7 @@ import copy
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,49 @@ def _execute(file: str) -> Any:
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return values.config
+
+
+def swept_points(file: str) -> list[Any] | None:
+    """Returns what get_sweep() of the recipe returns as a list; None if it has no such function.
+
+    Args:
+      file: that --config named, with its variant; load_recipe has executed it.
+
+    Raises:
+      UsageError: get_sweep() fails, with its line; or returns no list.
+    """
+    # Where ml_collections leaves the module of DEFINE_config_file("config").
+    get_sweep = getattr(sys.modules["config_config"], "get_sweep", None)
+    if get_sweep is None:
+        return None
+    where = f"--config={file}: get_sweep()"
+    try:
+        points = get_sweep()
+        if isinstance(points, Iterable) and not isinstance(points, str | Mapping):
+            return list(points)
+    except UsageError as error:
+        raise UsageError(
+            "\n".join(f"{where}: {line}" for line in str(error).split("\n"))
+        ) from error
+    except Exception as error:
+        fault = _fault_in(Path(file.partition(":")[0]), error)
+        raise UsageError(f"{where}: {fault}") from error
+    raise UsageError(
+        f"{where}: returned a {type(points).__name__}: return a list of points, such as "
+        "grid({'batch_size': (50, 100)}) of mnist_flax.config.sweep gives."
+    )
+
+
+def parse_overrides(arguments: Sequence[str], recipe: ConfigDict) -> dict[str, Any]:
+    """Returns the values of --config.field=value arguments, as they are on a command line.
+
+    Raises:
+      UsageError: a line for each fault, as define_overrides has it.
+    """
+    values = flags.FlagValues()
+    overrides = define_overrides(arguments, recipe, values)
+    values(["", *arguments])
+    return overrides()
 
 
 def _fault_in(path: Path, error: BaseException) -> str:

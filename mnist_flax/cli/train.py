@@ -1,5 +1,6 @@
 """--mode=train: what is asked for, answered; by one process, or by one of several."""
 
+import os
 from collections.abc import Sequence
 
 from mnist_flax.cli import processes, watching
@@ -11,6 +12,9 @@ from mnist_flax.config import overridden
 from mnist_flax.config.paths import expanded
 from mnist_flax.errors import UsageError
 
+# In the environment of a run of a sweep: the number of the process that started it.
+SWEEP = "MNIST_FLAX_SWEEP"
+
 
 def train_as_asked(launch: Launch) -> tuple[int, bool]:
     """Trains; returns the exit status, and whether a finished run's folder is this process's."""
@@ -19,6 +23,9 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
     if launch.recipe is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     processes.check()
+    of_sweep = os.environ.pop(SWEEP, None)
+    if of_sweep is not None:
+        watching.end_with_parent(int(of_sweep))
     if (together := FLAGS.distributed != "off") and not watching.is_watched():
         return watching.watch(), False
     config, notes = overridden(launch.recipe, launch.overrides)
@@ -30,7 +37,7 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
         init_from = (source, FLAGS.checkpoint, FLAGS.init_map)
     if not together:
         _say(notes)
-    with StopSignals(deaf_seconds=1.0 if together else 0.0) as stop:
+    with StopSignals(deaf_seconds=1.0 if together or of_sweep else 0.0) as stop:
         from mnist_flax.training import train
         from mnist_flax.training.gather import pretended_task
 

@@ -3,12 +3,14 @@
 fields.py      default_config(): every field with what it means
 changes.py     the command line's values; what a run may take when it goes on
 paths.py       ~ in the name of a folder
+sweep.py       what a sweep varies: grids, random points, and their names
 registry.py    a name, or 'package.module:attribute', -> the object
 validation.py  every fault of a config at once
 """
 
 from mnist_flax.config.changes import (
     WHAT_IS_EVALUATED,
+    as_flag,
     diff,
     flatten,
     is_harmless,
@@ -19,6 +21,7 @@ from mnist_flax.config.fields import default_config
 
 __all__ = [
     "WHAT_IS_EVALUATED",
+    "as_flag",
     "default_config",
     "diff",
     "flatten",

@@ -96,6 +96,12 @@ def may_be_added(field: str) -> bool:
     return parts[0] in ("task", "model", "optimizer", "schedule") and len(parts) == 2
 
 
+def as_flag(field: str, value: Any) -> str:
+    """Returns what a command line says to give a field this value: '--config.batch_size=50'."""
+    text = repr(tuple(value)) if isinstance(value, list | tuple) else str(value)
+    return f"--config.{field}={text}"
+
+
 def flatten(config: ConfigDict | dict) -> dict[str, Any]:
     """Returns {'optimizer.learning_rate': 0.001, …}, each value as JSON gives it back.
 

@@ -12,7 +12,14 @@ Each part of the page has its module:
     saliency.py      pure JAX: the pixels that an answer hangs on
     comparison.py    this run beside others
     plots.py       arrays -> matplotlib figures
-    page.py        all of it -> page.html, filled in
+    page.py        all of it -> page.html, filled in; parts.html is what pages share
+
+Many runs of a recipe have a page of their own, which write_sweep() of sweep_page.py makes:
+
+    sweep_statistics.py  numbers by seed -> intervals and tests, by SciPy
+    sweep_table.py       runs -> points, the best one first
+    sweep_plots.py       points and curves -> figures
+    sweep_page.py        all of it -> sweep.md, sweep.json, sweep.png, and sweep.html, filled in
 """
 
 import itertools
@@ -85,6 +92,7 @@ def write_report(
         for line in other.known.told()
     ]
     page = render(
+        "page.html",
         **described,
         images=len(dataset.eval.labels),
         metrics=metrics.values(restored.task, evaluation.means),

@@ -1,4 +1,4 @@
-"""The report's one HTML file. The only importer of jinja2."""
+"""The HTML file of a report, or of a sweep. The only importer of jinja2."""
 
 import base64
 import importlib.resources
@@ -34,14 +34,25 @@ class Picture:
         return {f"{self.name}.png": self.png} | dark | film
 
 
-def render(**content: Any) -> str:
-    """Fills page.html; whatever is text is escaped, and a name that is missing is an error."""
+def render(page: str, **content: Any) -> str:
+    """Fills a page: 'page.html' of a run, or 'sweep.html'.
+
+    Whatever is text is escaped, and a name that is missing is an error.
+    """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"share": _share, "percent": _percent, "uri": _uri}
-    template = importlib.resources.files("mnist_flax.report").joinpath("page.html")
-    return environment.from_string(template.read_text(encoding="utf-8")).render(**content)
+    return environment.get_template(page).render(**content)
+
+
+def _template(name: str) -> str:
+    file = importlib.resources.files("mnist_flax.report").joinpath(name)
+    return file.read_text(encoding="utf-8")
 
 
 def _share(value: float) -> str:

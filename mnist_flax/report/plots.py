@@ -85,12 +85,22 @@ def curves(
         label = "resumed" if place == 0 else None
         axes.axvline(step, color="C2", linestyle=(0, (4, 3)), linewidth=1, label=label)
     axes.set(xlabel="step", ylabel=ylabel)
-    _SCALES[yscale](axes)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    set_scales(axes, yscale)
     if axes.get_legend_handles_labels()[1] != ["train"]:
         figure.legend(loc="outside upper right", ncols=3)
     return figure
+
+
+def set_scales(axes: Axes, yscale: str) -> None:
+    """Lays out the axes of values over steps; the scale is as of `curves`."""
+    _SCALES[yscale](axes)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def shades(count: int) -> np.ndarray:
+    """Returns colours that can be told apart on a light and a dark page: RGBA [count, 4]."""
+    return mpl.colormaps["viridis"](np.linspace(0.15, 0.85, count))
 
 
 def _linear(axes: Axes) -> None:
@@ -194,10 +204,10 @@ def _outline_bars(axes: Axes) -> None:
         bar.set(alpha=0.6, linewidth=0.8, edgecolor="C0")
 
 
-def png(figure: Figure) -> bytes:
-    """Renders a figure."""
+def png(figure: Figure, *, opaque: bool = False) -> bytes:
+    """Renders a figure; an opaque one is for no page, but for a file of its own."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    figure.savefig(buffer, format="png", dpi=_DPI, transparent=not opaque)
     return buffer.getvalue()
 
 

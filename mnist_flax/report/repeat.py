@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config import default_config, diff, flatten, may_be_added
+from mnist_flax.config import as_flag, default_config, diff, flatten, may_be_added
 
 
 class Recipe(NamedTuple):
@@ -35,8 +35,7 @@ def repeat_command(
         section = field.partition(".")[0]
         renamed = theirs.get(f"{section}.name") != ours.get(f"{section}.name")
         if new is not None and (field in theirs or may_be_added(field)):
-            value = repr(tuple(new)) if isinstance(new, list) else str(new)
-            arguments.append(f"--config.{field}={value}")
+            arguments.append(as_flag(field, new))
         elif field in ("num_steps", "num_epochs"):
             continue  # the other one is set, and takes its place
         elif field not in ours and (renamed or old == defaults.get(field)):

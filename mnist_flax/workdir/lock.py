@@ -13,8 +13,12 @@ from mnist_flax.workdir.files import reason, write_atomic
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path, patience: float = 0.0) -> Iterator[None]:
     """Creates the folder and holds it for one process; a killed holder leaves nothing behind.
+
+    Args:
+      workdir: of a run or of a sweep.
+      patience: seconds that another holder is waited for.
 
     Raises:
       UserError: it is a file, cannot be written, or another process trains in it.
@@ -22,7 +26,7 @@ def locked(workdir: Path) -> Iterator[None]:
     holder = workdir / ".holder"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(workdir / ".lock", timeout=0)
+        lock = filelock.FileLock(workdir / ".lock", timeout=patience)
         lock.acquire()
     except filelock.Timeout as error:
         who = holder.read_text() if holder.exists() else "another process"

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,12 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
 def is_evaluation(row: Mapping[str, Any]) -> bool:
     """Says whether a row is of an evaluation: of those that may choose the best save."""
     return row.get("split") in ("eval", "select")
+
+
+def last_evaluation(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the last row of an evaluation; {} where there is none."""
+    evaluations = [row for row in rows if is_evaluation(row)]
+    return evaluations[-1] if evaluations else {}
 
 
 def truncate_rows(workdir: Path, step: int) -> int:
