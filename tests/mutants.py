@@ -849,8 +849,8 @@ MUTANTS = (
     Mutant(
         "stream: the newest findings go",
         "data/kept_findings.py",
-        "st_mtime, reverse=True",
-        "st_mtime",
+        "sorted(known, reverse=True)",
+        "sorted(known)",
         STREAMS,
     ),
     # Sweeps.
@@ -871,7 +871,7 @@ MUTANTS = (
     Mutant(
         "sweep: runs train on when it is killed",
         "cli/train.py",
-        "        processes.end_with_parent(int(of_sweep))\n",
+        "        watching.end_with_parent(int(of_sweep))\n",
         "        pass\n",
         f"{SWEEP} begun",
     ),
