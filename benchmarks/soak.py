@@ -37,8 +37,10 @@ from mnist_flax.workdir.rows import read_rows
 CYCLES, STEPS, EVERY = 200, 50_000, 50
 QUICK_CYCLES, QUICK_STEPS = 2, 2_000
 LAUNCH, TINY = machine.ROOT / "launch.py", machine.ROOT / "tests" / "tiny.py"
-# By so much may the last quarter's median exceed the second's: noise, not a leak.
+# By so much may the last quarter exceed the second: noise, not a leak.
 ALLOWED = {"rss_mib": 16, "open_files": 2, "threads": 2, "saves": 1, "other_kib": 0}
+# They come and go with each save: a leak raises their least, and a slow disk their median.
+_COME_AND_GO = {"open_files", "threads", "saves"}
 _CLOCKS = ("steps_per_second", "images_per_second", "seconds")
 
 Sample = dict[str, float]
@@ -187,14 +189,19 @@ def newest(workdir: Path) -> int:
 
 
 def growth(samples: list[Sample]) -> dict[str, list[float]]:
-    """Returns for each quantity its median in the second quarter, its most, and in the last."""
+    """Returns for each quantity its median in the second quarter, its most, and in the last.
+
+    Of what comes and goes the least stands in the place of the median.
+    """
     quarter = max(1, len(samples) // 4)
+    second, last = samples[quarter : 2 * quarter] or samples, samples[-quarter:]
+
+    def usual(name: str, of: list[Sample]) -> float:
+        values = [each[name] for each in of]
+        return min(values) if name in _COME_AND_GO else statistics.median(values)
+
     return {
-        name: [
-            statistics.median(each[name] for each in samples[quarter : 2 * quarter] or samples),
-            max(each[name] for each in samples),
-            statistics.median(each[name] for each in samples[-quarter:]),
-        ]
+        name: [usual(name, second), max(each[name] for each in samples), usual(name, last)]
         for name in samples[0]
         if name != "step"
     }

@@ -47,8 +47,10 @@ def test_what_a_folder_holds(soak: ModuleType, tmp_path: Path) -> None:
 def test_growth_is_from_the_second_quarter_to_the_last(soak: ModuleType) -> None:
     # The start is left out: 500 MiB that were needed to compile do not hide a leak.
     rss = [500, 90, 100, 102, 104, 104, 110, 120]
-    samples = [{"step": step, "rss_mib": mib} for step, mib in enumerate(rss)]
-    assert soak.growth(samples) == {"rss_mib": [101, 500, 115]}
+    files = [3, 3, 9, 3, 5, 5, 9, 5]  # 9 while it saves
+    pairs = zip(rss, files, strict=True)
+    samples = [{"step": n, "rss_mib": mib, "open_files": f} for n, (mib, f) in enumerate(pairs)]
+    assert soak.growth(samples) == {"rss_mib": [101, 500, 115], "open_files": [3, 9, 5]}
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ ARRAYS, TREE, META = "state/d/", "state/_METADATA", "metadata/metadata"
 # 40, saves at each fourth step, of which the evaluated ones may be the best.
 MOMENTS = {
     "the imports": "import:mnist_flax.training",
-    "compilation": "compile#3",
+    "compilation": "compile#2",
     "the first step": "chunk#1",
     "the middle of a chunk": "chunk#6",
     "the middle of an evaluation": "evaluation#4",
