@@ -73,6 +73,9 @@ def _train_all(
             say(f"started   {waiting[event].name}")
             continue
         run = waiting[event.index]
+        if event.stopped:
+            say(f"stopped   {run.name}")
+            continue
         done += 1
         fault, line = _became(run, folder, swept, event)
         if fault:
@@ -86,8 +89,6 @@ def _became(run: SweepRun, folder: Path, swept: Sweep, ended: Ended) -> tuple[st
     from mnist_flax.show.console import clock
 
     fault, took = ended.fault, f"in {clock(ended.seconds)}"
-    if ended.stopped:
-        return "", f"stopped   {run.name}, {took}"
     try:
         value = 0.0 if fault else result(run, folder, swept)
     except UserError as error:

@@ -127,7 +127,7 @@ def _seeds() -> list[int]:
 
 
 def _plain(points: Sequence[Any]) -> Iterator[Any]:
-    """Yields points with Python's own numbers in place of NumPy's, which np.logspace gives."""
+    """Yields points with Python's own numbers in place of NumPy's, as np.logspace gives them."""
     for point in points:
         if isinstance(point, Mapping):
             yield {field: _own(value) for field, value in point.items()}
@@ -138,7 +138,7 @@ def _plain(points: Sequence[Any]) -> Iterator[Any]:
 def _own(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_own, value))
-    return value.item() if hasattr(value, "item") else value
+    return _own(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def _refuse_unclear(points: Sequence[Any], launch: Launch, seeds: Sequence[int]) -> None:

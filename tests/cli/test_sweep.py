@@ -12,23 +12,27 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import ROOT, TESTS, launch_command, launch_environment, rows
 from pair import is_alive
 from report_page import Page
 from tiny import get_config
 
-from mnist_flax.cli import sweep_processes
+from mnist_flax.cli import sweep_plan, sweep_processes
+from mnist_flax.cli.flags import Launch
+from mnist_flax.cli.recipe import parse_overrides
 from mnist_flax.cli.sweep import result
-from mnist_flax.cli.sweep_plan import Sweep, SweepRun
+from mnist_flax.cli.sweep_plan import Sweep, SweepRun, planned
 from mnist_flax.cli.sweep_processes import CONSOLE_FILE, Ended, find_slots, run_pinned
+from mnist_flax.config import diff, overridden
 from mnist_flax.core.sums import Metric
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.workdir.files import write_config
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import append_row
 
-Launch = Callable[..., CompletedProcess[str]]
+Launched = Callable[..., CompletedProcess[str]]
 TINY = f"--config={TESTS / 'tiny.py'}"
 BOUND = 60  # seconds in which whatever is to end has ended
 
@@ -218,7 +222,7 @@ def _digest(workdir: Path) -> str:
 
 
 def test_runs_that_are_no_longer_asked_for_are_named_and_stay(
-    ended: tuple[Swept, list[str]], launch: Launch, tmp_path: Path
+    ended: tuple[Swept, list[str]], launch: Launched, tmp_path: Path
 ) -> None:
     swept, _ = ended
     (tmp_path / "own.py").write_text(RECIPE.replace("(0.01, 0.001)", "(0.001,)"))
@@ -249,7 +253,7 @@ def get_sweep():
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(
-    launch: Launch, digits: Path, tmp_path: Path
+    launch: Launched, digits: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(FAILING)
     arguments = ("--config=own.py", "--mode=sweep", f"--config.data.data_dir={digits}", "--jobs=1")
@@ -353,7 +357,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_wrong_definitions(launch: Launch, tmp_path: Path, name: str) -> None:
+def test_wrong_definitions(launch: Launched, tmp_path: Path, name: str) -> None:
     body, more, expected = FAULTS[name]
     recipe = "import tiny\nfrom mnist_flax.config.sweep import grid\n"
     recipe += "def get_config():\n    return tiny.get_config()\n\n"
@@ -370,14 +374,46 @@ def test_wrong_definitions(launch: Launch, tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "runs").exists()  # nothing was begun
 
 
-def test_a_sweep_of_a_folder_in_which_another_runs(launch: Launch, tmp_path: Path) -> None:
+POINTS = (
+    {"clip_by_global_norm": None, "label_smoothing": 0},
+    {"clip_by_global_norm": np.float64(0.1), "batch_size": np.int64(5)},
+    {"augment.order": ("random_shift", "random_scaling"), "augment.random_shift.max_pixels": 1},
+    {"augment.order": (), "class_weights": np.linspace(1, 2, 10)},
+    {"optimizer.rates": (("conv/.*", 0.1), ("logits/.*", 0.0)), "optimizer.b1": 0.8},
+    {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True},
+    {"num_epochs": 2, "data.shuffle": False, "data.train_split": "train[:50%]+test[3:]"},
+    {"model.features": 3, "ema_decay": 1e-05},
+)
+
+
+def test_the_command_of_a_run_says_its_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_plan, "FLAGS", SimpleNamespace(config="x.py", seeds=["3", "1"]))
+    monkeypatch.setattr(sweep_plan, "swept_points", lambda file: list(POINTS))
+    recipe = get_config()
+    swept = planned(Launch(["launch.py"], [], recipe, {"keep_checkpoints": 7}))
+    assert [run.seed for run in swept.runs] == [3] * len(POINTS) + [1] * len(POINTS)
+    assert len({run.name for run in swept.runs}) == 2 * len(POINTS)
+    for run, point in zip(swept.runs, POINTS * 2, strict=True):
+        python, script, config, *arguments, workdir = run.command(
+            Launch(["launch.py"], [], recipe, {}), Path("runs")
+        )
+        assert (python, script, config) == (sys.executable, "launch.py", "--config=x.py")
+        assert workdir == f"--workdir=runs/{run.name}"
+        asked = {**point, "keep_checkpoints": 7, "seed": run.seed}
+        asked = {f: v.tolist() if hasattr(v, "tolist") else v for f, v in asked.items()}
+        expected, _ = overridden(recipe, asked)
+        assert diff(overridden(recipe, parse_overrides(arguments, recipe))[0], expected) == {}
+        assert diff(run.config, expected) == {}
+
+
+def test_a_sweep_of_a_folder_in_which_another_runs(launch: Launched, tmp_path: Path) -> None:
     with locked(tmp_path / "runs/tiny-sweep"):
         done = launch(TINY, "--mode=sweep", "--seeds=0")
     assert done.returncode == 1
     assert f"process {os.getpid()} on " in done.stderr
 
 
-def test_a_folder_that_holds_a_run_is_none_of_a_sweep(launch: Launch, tmp_path: Path) -> None:
+def test_a_folder_that_holds_a_run_is_none_of_a_sweep(launch: Launched, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.json").write_text("{}")
     done = launch(TINY, "--mode=sweep", "--seeds=0", "--workdir=run")
@@ -385,7 +421,7 @@ def test_a_folder_that_holds_a_run_is_none_of_a_sweep(launch: Launch, tmp_path: 
     assert "--workdir=run: holds a run. A sweep has a folder of its own" in done.stderr
 
 
-def test_the_recipe_is_executed_once(launch: Launch, tmp_path: Path) -> None:
+def test_the_recipe_is_executed_once(launch: Launched, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "import tiny\nprint('the file')\n"
         "def get_config():\n    print('get_config()')\n    return tiny.get_config()\n"
@@ -471,6 +507,46 @@ def test_a_stop_reaches_all_that_run_and_starts_no_more(tmp_path: Path) -> None:
         assert (folder / CONSOLE_FILE).read_text() == "ready\nsaved\n"
 
 
+# A sweep of one run, which does not listen.
+DEAF = """
+import sys
+from pathlib import Path
+from mnist_flax.cli.signals import StopSignals
+from mnist_flax.cli.sweep_processes import run_pinned
+child = '''
+import os, signal, time
+from mnist_flax.cli.processes import end_with_parent
+signal.signal(signal.SIGTERM, lambda number, frame: print("heard", flush=True))
+end_with_parent(int(os.environ["MNIST_FLAX_SWEEP"]))
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(60)
+'''
+with StopSignals() as stop:
+    list(run_pinned({Path("run"): [sys.executable, "-c", child]}, [None], lambda: stop.signal))
+"""
+
+
+def test_a_second_signal_leaves_at_once_and_nothing_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF],
+        cwd=tmp_path,
+        env=launch_environment() | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    log = tmp_path / "run" / CONSOLE_FILE
+    for word in ("\n", "heard\n"):
+        while not (log.exists() and log.read_text().endswith(word)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(BOUND) == 143
+    until = time.monotonic() + BOUND
+    while is_alive(int(log.read_text().split()[0])):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_nothing_is_left_behind_by_an_error(tmp_path: Path) -> None:
     source = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     events = run_pinned(_commands(tmp_path, source), [None], never)
@@ -540,7 +616,7 @@ def test_an_accelerator_is_for_one_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     assert told == "JAX is installed for an accelerator: one run at a time has it."
 
 
-def test_help_names_the_mode(launch: Launch) -> None:
+def test_help_names_the_mode(launch: Launched) -> None:
     done = launch("--help")
     assert "--mode=sweep --seeds=0,1,2" in done.stdout
     assert "  --seeds " in done.stdout
