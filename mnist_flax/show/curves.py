@@ -72,7 +72,7 @@ def _text(
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Returns round values from low to high, two to seven of them."""
+    """Returns round values from low to high, three to seven of them."""
     if log:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for leading in ((1,), (1, 3), (1, 2, 5)):
@@ -80,11 +80,12 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
             ticks = [tick for tick in ticks if low <= tick <= high]
             if len(ticks) >= 3:
                 return ticks[:: math.ceil(len(ticks) / 7)]
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return [number * step for number in range(first, last + 1)]
+    power = 10.0 ** math.floor(math.log10(high - low))
+    for step in (5 * power, 2 * power, power, power / 2, power / 5):
+        ticks = [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        if len(ticks) >= 3:
+            break
+    return ticks
 
 
 def _fewer(points: Points) -> Points:
