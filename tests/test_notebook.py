@@ -42,7 +42,8 @@ def test_what_is_committed_was_run_from_top_to_bottom(committed) -> None:
     nbformat.validate(committed)
     counts = [cell.execution_count for cell in committed.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
-    assert {output.output_type for output in outputs(committed)} == {"stream", "execute_result"}
+    kinds_of_output = {output.output_type for output in outputs(committed)}
+    assert kinds_of_output == {"stream", "execute_result", "display_data"}
     assert "WARNING" not in told(committed)
 
 
