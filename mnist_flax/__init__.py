@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mnist_flax.config import default_config
     from mnist_flax.core.task import Task
     from mnist_flax.training import train
-    from mnist_flax.use.restore import restore
+    from mnist_flax.use.run import restore
 
 __version__ = "0.3.0"
 __all__ = ["Task", "default_config", "restore", "train"]
@@ -41,7 +41,7 @@ __all__ = ["Task", "default_config", "restore", "train"]
 _HOMES = {
     "Task": "mnist_flax.core.task",
     "default_config": "mnist_flax.config",
-    "restore": "mnist_flax.use.restore",
+    "restore": "mnist_flax.use.run",
     "train": "mnist_flax.training",
 }
 

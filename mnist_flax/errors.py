@@ -15,6 +15,10 @@ class UserError(Exception):
 
     exit_status = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns what IPython shows in the place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(UserError):
     """A flag or a config field is wrong. Exit status 2."""

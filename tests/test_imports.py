@@ -30,6 +30,7 @@ ONE_DOOR = {
     "safetensors": {"workdir.weights"},
     "jinja2": {"report.page"},
     "matplotlib": {"report.plots"},
+    "IPython": {"show.notebook"},
     "scipy": {"data.doubts", "data.ink", "report.scores", "report.sweep_statistics"},
     "sklearn": {"report.scores"},
     "tensorboardX": {"show.tensorboard"},

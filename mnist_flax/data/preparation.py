@@ -58,8 +58,13 @@ def derive(images: Images) -> Preparation:
 
 def on_its_ground(image: np.ndarray, ground: str) -> np.ndarray:
     """Inverts uint8 [H, W, C] if it lies on a plain ground of the other kind."""
+    return 255 - image if on_the_other(image[None], ground)[0] else image
+
+
+def on_the_other(images: np.ndarray, ground: str) -> np.ndarray:
+    """Says which of uint8 [N, H, W, C] lie on a plain ground of the other kind: bool [N]."""
     other = {"dark": 1, "light": -1}.get(ground)
-    return 255 - image if _grounds(_grey(image[None]))[0] == other else image
+    return np.asarray(_grounds(_grey(images)) == other)
 
 
 def of_run(trained_on: Mapping[str, Any]) -> Preparation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -59,6 +60,12 @@ class Console:
                 self._rich.print(text, markup=False)
             else:
                 print(text, file=self._stream, flush=True)
+
+    def interrupted(self) -> None:
+        """Says that Ctrl-C was heard: in a signal's handler, hence past all that is buffered."""
+        if not self._silent and self._stream is sys.__stderr__:
+            with contextlib.suppress(OSError):
+                os.write(2, b"Ctrl-C: saving and leaving; once more leaves at once.\n")
 
     def start(self, step: int, total_steps: int, task: Task) -> None:
         """Opens the progress of a run that stands at step; the task says how numbers are shown."""

@@ -6,6 +6,7 @@ opening.py      the workdir is opened; resume.py decides whether the run goes on
 lost_saves.py   whether the saves of a run are gone
 compilation.py  a run's programs
 loop.py         what happens between the first step and the last, on one page
+interrupts.py   Ctrl-C, where it is called from Python
 timetable.py    when a run logs, evaluates and saves
 standing.py     where it stands
 finetune.py     a start from another run's parameters

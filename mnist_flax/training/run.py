@@ -17,9 +17,11 @@ from mnist_flax.cpu import half_precision
 from mnist_flax.data.placement import Placement
 from mnist_flax.models import summary
 from mnist_flax.show.console import Console
+from mnist_flax.show.notebook import find_console
 from mnist_flax.training.compilation import Compiler, Programs
 from mnist_flax.training.finetune import InitFrom
 from mnist_flax.training.gather import Plan, check
+from mnist_flax.training.interrupts import Interrupts
 from mnist_flax.training.loop import run_loop
 from mnist_flax.training.opening import Opened, opened
 from mnist_flax.training.processes import gather_everywhere, in_all, lost_processes_told
@@ -30,7 +32,7 @@ from mnist_flax.workdir.saves import load_library
 
 def train(
     config: ConfigDict,
-    workdir: Path,
+    workdir: Path | str,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     init_from: InitFrom | tuple[Any, ...] | None = None,
@@ -55,6 +57,9 @@ def train(
     Raises:
       UsageError: a wrong config: every fault of it at once; or one that does not fit the data.
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
+      KeyboardInterrupt: Ctrl-C, or a notebook's stop button, asked for a stop: the state is saved
+        as when should_stop says True. A second one leaves at once, as does one before the first
+        step: what was saved before stands.
     """
     require_jax()
     check(config)
@@ -62,7 +67,7 @@ def train(
     placement = Placement.over(jax.devices())
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes_told(placement))
-        console = stack.enter_context(Console(silent=not placement.writes))
+        console = stack.enter_context(find_console(workdir, silent=not placement.writes))
         plan = gather_everywhere(config, workdir, placement, console)
         source = InitFrom(*init_from) if init_from else None
         compiler = Compiler(plan)
@@ -78,13 +83,19 @@ def train(
         programs = _compiled(plan, at_hand, console, compiler)
         # While the first steps are computed, which leaves Python to others.
         threading.Thread(target=load_library, name="imports").start()
-        stop = functools.partial(_any_stops, placement, should_stop)
-        run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, stop)
-        return run_loop(run, at_hand.standing, at_hand.state)
+        with Interrupts(console.interrupted) as interrupts:
+            stop = functools.partial(_any_stops, placement, should_stop, interrupts.requested)
+            run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, stop)
+            state = run_loop(run, at_hand.standing, at_hand.state)
+        if placement.any(interrupts.requested()):
+            raise KeyboardInterrupt(
+                f"{workdir}: step {int(state.step):,} is saved; the same call goes on from there."
+            )
+        return state
 
 
-def _any_stops(placement: Placement, should_stop: Callable[[], bool]) -> bool:
-    return placement.any(should_stop())
+def _any_stops(placement: Placement, *asked: Callable[[], bool]) -> bool:
+    return placement.any(any(asks() for asks in asked))
 
 
 def _compiled(plan: Plan, at_hand: Opened, console: Console, compiler: Compiler) -> Programs:

@@ -13,7 +13,7 @@ from mnist_flax.data.dataset import Split
 from mnist_flax.data.pictures import Fitted, read_pictures
 from mnist_flax.data.preparation import Preparation
 from mnist_flax.data.streamed_images import Images
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UsageError, UserError
 from mnist_flax.use.output_files import write_npz
 from mnist_flax.use.restore import Restored
 
@@ -62,12 +62,12 @@ def is_classification(restored: Restored) -> bool:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a network says of one picture.
 
     Attributes:
-      file: as it was given.
+      file: as it was given; '' of an array.
       picture: what the network saw, and what there is to say of it.
       outputs: of task.predict by name, without the batch's axis.
       class_names: of a classification's classes; () of other tasks.
@@ -83,9 +83,53 @@ class Prediction:
         """uint8 [H, W, C]."""
         return self.picture.image
 
+    @property
+    def class_index(self) -> int:
+        """The most probable class, counted from 0. Raises UsageError if no class is predicted."""
+        require_classes(self.class_names, self.outputs)
+        return int(self.outputs["classes"])
+
+    @property
+    def class_name(self) -> str:
+        """Its name. Raises UsageError likewise."""
+        return self.class_names[self.class_index]
+
+    @property
+    def probability(self) -> float:
+        """That of this class. Raises UsageError likewise."""
+        return float(self.probabilities[self.class_index])
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Those of all classes, float32 [K]. Raises UsageError likewise."""
+        require_classes(self.class_names, self.outputs)
+        return self.outputs["probabilities"]
+
+    @property
+    def warning(self) -> str:
+        """Why the picture may not be what the network knows; '' for nothing."""
+        return self.picture.warning
+
     def row(self) -> dict[str, Any]:
-        """Returns what is printed as JSON."""
-        return {"file": self.file, **answer_row(self.outputs, self.class_names, self.picture)}
+        """Returns what --mode=predict prints as JSON; an array has no 'file'."""
+        file = {"file": self.file} if self.file else {}
+        return {**file, **answer_row(self.outputs, self.class_names, self.picture)}
+
+    def __repr__(self) -> str:
+        said = [repr(self.file)] if self.file else []
+        if self.class_names:
+            said += [f"{self.class_name!r} at {self.probability:.1%}"]
+        else:
+            said += [f"{name} {list(np.shape(values))}" for name, values in self.outputs.items()]
+        said += [f"warning: {self.warning}"] if self.warning else []
+        return f"Prediction({', '.join(said)})"
+
+
+def require_classes(class_names: Sequence[str], outputs: Mapping[str, np.ndarray]) -> None:
+    """Raises UsageError where no class is predicted."""
+    if not class_names:
+        there = ", ".join(f"outputs[{name!r}]" for name in outputs)
+        raise UsageError(f"This network predicts no classes. It gives {there}.")
 
 
 def answer_row(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,22 @@ def _refuse_other_splits(config: ConfigDict, overrides: Mapping[str, Any]) -> No
                 f"(config.data.resplit={config.data.resplit}), and knows only its own: "
                 f"{config.data.eval_split!r} are the images that it was not trained on."
             )
+
+
+def with_eval_split(restored: Restored, split: str) -> Restored:
+    """Returns the same network, to be judged on another split of its data: 'train[:1000]'.
+
+    Raises:
+      UsageError: there is no such split, or it would hold other images than the run's.
+    """
+    if split == restored.config.data.eval_split:
+        return restored
+    changes = {"data.eval_split": split}
+    if restored.own_data:
+        _refuse_other_splits(restored.config, changes)
+    config, _ = overridden(restored.config, changes)
+    validate(config, others=(lambda c: data.check(c.data),))
+    return replace(restored, config=config, own_data=False)
 
 
 def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:

@@ -1,7 +1,7 @@
 """What lies on disk and survives: the folder of a run.
 
     config.json      files.py: every resolved field, the data, the versions of the stack
-    metrics.jsonl    rows.py: a JSON object a line
+    metrics.jsonl    rows.py: a JSON object a line; columns.py: the same as columns
     trained_on.npy   known_images.py: digests of the images that it is trained on
     pictures/        kept_pictures.py: what a task has drawn, by name and step
     chosen_on.npy    and of those that choose its best save

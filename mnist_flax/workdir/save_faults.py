@@ -1,4 +1,4 @@
-"""What Orbax and TensorStore say of a save that failed, brought down to one line."""
+"""What Orbax and TensorStore say of a save: nothing while it works, one line where it failed."""
 
 import contextlib
 import logging
@@ -7,6 +7,24 @@ import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Drops what Orbax logs meanwhile, that a folder is only read, say; what fails raises.
+
+    What others log by absl stays, and so does what a caller's own use of Orbax does.
+    """
+    logger = logging.getLogger("absl")
+
+    def others(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
 from mnist_flax.workdir import old_runs
 from mnist_flax.workdir.digests import describe, json_digest, mismatches, state_digest
-from mnist_flax.workdir.save_faults import first_line, silent_after_failure
+from mnist_flax.workdir.save_faults import first_line, silent_after_failure, without_advice
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -61,6 +61,7 @@ class Saves:
             opened.mkdir(parents=True, exist_ok=True)
 
     @functools.cached_property
+    @without_advice()
     def _manager(self) -> "ocp.CheckpointManager":
         library, here = load_library(), jax.process_index()
         options = library.CheckpointManagerOptions(
@@ -75,11 +76,13 @@ class Saves:
         )
         return library.CheckpointManager(self._opened, options=options)
 
+    @without_advice()
     def close(self) -> None:
         """Releases Orbax's threads."""
         if "_manager" in vars(self):
             self._manager.close()
 
+    @without_advice()
     def steps(self) -> list[int]:
         """Returns the saved steps, in order, but for those that are passed over."""
         if "_manager" not in vars(self) and not any(self._opened.glob("*")):
@@ -94,11 +97,13 @@ class Saves:
         """Treats a save as if it were not there, until the folder is looked at again."""
         self._passed_over.add(step)
 
+    @without_advice()
     def look_again(self) -> None:
         """Looks at what lies in the folder now."""
         self._passed_over.clear()
         self._manager.reload()
 
+    @without_advice()
     def write(self, state: TrainState, metadata: dict[str, Any]) -> str:
         """Writes a save under the state's step; returns the digest of its metadata.
 
@@ -117,6 +122,7 @@ class Saves:
             self._manager.save(int(state.step), args=saved, force=True)
         return metadata["sha256"]
 
+    @without_advice()
     def copy_from(self, other: "Saves", step: int) -> None:
         """Copies a save of another folder. Raises OSError."""
         target = self.path(step)
@@ -126,6 +132,7 @@ class Saves:
         partial.rename(target)
         self._manager.reload()
 
+    @without_advice()
     def delete(self, step: int) -> None:
         """Deletes a save. Raises OSError."""
         self._manager.delete(step)
@@ -173,6 +180,7 @@ class Saves:
             raise NotAsWritten("its arrays are not those that were written")
         return old_runs.today_state(state) if old else state
 
+    @without_advice()
     def _restore(self, step: int, args: "ocp.args.Composite") -> Any:
         try:
             with silent_after_failure():

@@ -252,6 +252,27 @@ def test_its_grids_show_what_it_draws(run: Path) -> None:
     np.testing.assert_array_equal(pair[2:58:2, 176:232:2, 0], original)
 
 
+def test_it_is_asked_from_python(run: Path) -> None:
+    restored = restore(run)
+    images = digits(3).images
+    answers = restored.predict(images)
+    assert answers.outputs["latents"].shape == (3, 20)
+    assert answers[1].outputs["reconstructions"].shape == (28, 28, 1)
+    assert repr(answers[0]) == "Prediction(latents [20], reconstructions [28, 28, 1])"
+    assert list(answers[0].row()) == ["latents"]  # as the command has it
+    with pytest.raises(UsageError, match=r"predicts no classes\. It gives outputs\['latents'\], "):
+        _ = answers[0].class_name
+    with pytest.raises(UsageError, match="predicts no classes"):
+        _ = answers.probabilities
+    drawn = sample(restored.task, restored.state.variables, 0, 64, 50)
+    np.testing.assert_array_equal(restored.sample(5), drawn[:5])
+    np.testing.assert_array_equal(restored.sample(), drawn)
+    with pytest.raises(UsageError, match="count=0; draw at least one"):
+        restored.sample(0)
+    (last,) = (row for row in rows(run) if row["split"] == "eval" and row["step"] == 12)
+    assert restored.evaluate()["negative_elbo"] == last["negative_elbo"]
+
+
 def test_tensorboard_shows_them(run: Path) -> None:
     written = b"".join(path.read_bytes() for path in (run / "tensorboard").iterdir())
     for name in (b"eval/samples", b"eval/reconstructions", b"eval/walk", b"eval/negative_elbo"):

@@ -220,6 +220,19 @@ def test_it_goes_on_to_the_bit_and_to_the_grid(run: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_it_is_asked_from_python(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    restored = restore(run)
+    images = np.zeros((2, 28, 28), np.uint8)
+    real = restored.predict(images).outputs["real"]
+    assert real.shape == (2,)
+    assert restored.sample(3).shape == (3, 28, 28, 1)
+    capsys.readouterr()
+    (last,) = (row for row in rows(run) if row["split"] == "eval" and row["step"] == 6)
+    assert restored.evaluate()["fake_estimate"] == last["fake_estimate"]
+    assert capsys.readouterr().err.startswith("No judge: ")
+
+
+@pytest.mark.slow
 @pytest.mark.promise
 def test_what_is_exported_is_the_generator(run: Path, launch: Launch) -> None:
     flags = (f"--config={ROOT / 'configs/dcgan_fast.py'}", f"--workdir={run}")
