@@ -31,6 +31,12 @@ def _train(launch: Launch) -> int:
     return status
 
 
+def _check(launch: Launch) -> int:
+    from mnist_flax.cli.check import check_as_asked
+
+    return check_as_asked(launch)
+
+
 def _evaluate(launch: Launch) -> int:
     from mnist_flax.use.evaluation import evaluate_restored, find_measure
     from mnist_flax.workdir.known_images import count_known
@@ -239,6 +245,7 @@ def _use(mode: Callable[[Launch], int]) -> Callable[[Launch], int]:
 
 MODES: Mapping[str, Callable[[Launch], int]] = {
     "train": _train,  # answers signals before anything is imported
+    "check": _check,  # with no kept programs: it says how long compiling takes
     "eval": _use(_evaluate),
     "predict": _use(_predict),
     "report": _use(_report),
