@@ -3,6 +3,6 @@
 main.py    main(): reads the command line, does what --mode says, returns the exit status; --help
 flags.py   every flag, and which mode takes which
 recipe.py  --config, executed once, and its overrides
-modes.py   what each mode calls
+modes.py   what each mode calls; train.py and check.py: the two that start from a recipe
 hints.py   what is said beside the results, and the commands that come next
 """

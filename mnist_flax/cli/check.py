@@ -72,9 +72,13 @@ def _say_data(plan: "Plan") -> None:
 
 def _say_layers(plan: "Plan") -> None:
     from mnist_flax.core.layers import layers_of_step, num_bytes
+    from mnist_flax.models import class_of, summary
     from mnist_flax.show.layer_table import format_bytes, layer_table
     from mnist_flax.tasks import create_task
 
+    model = plan.task.model
+    if model is not None and class_of(model) is not type(model):
+        say(summary(model, plan.spec.image_shape))  # of nnx's layers, which are one layer here
     task, size = create_task(plan.config, plan.spec), plan.config.batch_size
     layers = layers_of_step(task, plan.tried.form, plan.spec, size)
     say(layer_table(layers))
@@ -114,7 +118,7 @@ def _say_trial(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
     device = environment(devices=plan.placement.devices)["device"]
     for layer in trial.slow_layers:
         say(f"Slow in XLA's loops, so each step is called from Python: {layer}.")
-    say(f"Compiled in {trial.compile_seconds:.1f} s for {device}; training keeps the programs.")
+    say(f"Compiled in {trial.compile_seconds:.1f} s for {device}.")
     if trial.memory is None:
         say("Memory of a step: XLA does not tell it here.")
     else:

@@ -15,15 +15,17 @@ from mnist_flax.core.flops import count_flops
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.task import Spec, Task
 from mnist_flax.data.batch import batch_like
+from mnist_flax.models import class_of
 
+OUTSIDE = "(in no layer)"
 _MARK = re.compile("‹([^‹›]*)›")  # of a named scope, around the path of a layer
 
 
 class Layer(NamedTuple):
-    """A layer in a step; its name '' is that of the network itself, or of what is in no layer.
+    """A layer in a step.
 
     Attributes:
-      name: its path, 'generator/conv1'.
+      name: its path, 'generator/conv1'; '' for the network itself; OUTSIDE for what is in none.
       kind: its class; '' for what is in no layer.
       outputs: the shapes of what it gives, for a batch or for the part of one that is passed
         through at once; () for a layer that is made of others.
@@ -67,7 +69,7 @@ def layers_of_step(task: Task, form: TrainState, spec: Spec, batch_size: int) ->
         method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         name = "/".join(map(str, context.module.path))
-        one = seen.setdefault(name, _Seen(type(context.module).__name__))
+        one = seen.setdefault(name, _Seen(class_of(context.module).__name__))
         with jax.named_scope(f"‹{name}›"):
             outputs = method(*args, **kwargs)
         if context.method_name == "__call__":
@@ -81,8 +83,7 @@ def layers_of_step(task: Task, form: TrainState, spec: Spec, batch_size: int) ->
         )
     flops = count_flops(jaxpr.jaxpr, _innermost)
     owned = _owned(form.params, seen)
-    names = [*seen, *({""} - seen.keys())]
-    layers = [_layer(name, seen, owned.get(name, []), flops[name]) for name in names]
+    layers = [_layer(name, seen, owned.get(name, []), flops[name]) for name in (*seen, OUTSIDE)]
     return [each for each in layers if each.outputs or each.parameters or each.flops]
 
 
@@ -120,7 +121,7 @@ def _form(leaf: Any) -> jax.ShapeDtypeStruct:
 def _innermost(scope: str) -> str:
     """Returns the layer that an equation stands in."""
     found = _MARK.findall(scope)
-    return found[-1] if found else ""
+    return found[-1] if found else OUTSIDE
 
 
 def _owned(params: Any, seen: Mapping[str, _Seen]) -> dict[str, list[jax.ShapeDtypeStruct]]:
@@ -129,7 +130,7 @@ def _owned(params: Any, seen: Mapping[str, _Seen]) -> dict[str, list[jax.ShapeDt
     for path, leaf in jax.tree.leaves_with_path(params):
         parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
         names = ["/".join(parts[:end]) for end in range(len(parts), -1, -1)]
-        owner = next((name for name in names if name in seen), "")
+        owner = next((name for name in names if name in seen), OUTSIDE)
         owned.setdefault(owner, []).append(leaf)
     return owned
 

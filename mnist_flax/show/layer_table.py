@@ -25,7 +25,7 @@ def layer_table(layers: Sequence[Layer]) -> str:
 
 def _row(layer: Layer) -> tuple[str, ...]:
     return (
-        layer.name or ("itself" if layer.kind else "in no layer"),
+        layer.name or "itself",
         layer.kind,
         ", ".join("×".join(map(str, shape)) for shape in layer.outputs) or "–",
         str(layer.calls) if layer.calls else "–",

@@ -81,15 +81,15 @@ def operations(trace: Any, program: str) -> list[Operation]:
     """
     planes = list(trace.planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:")]
-    seconds, calls = _summed(devices, program)
+    nanoseconds, calls = _summed(devices, program)
     if not calls:
-        seconds, calls = _summed(planes, program)
-    return [Operation(name, time / 1e9, calls[name]) for name, time in seconds.most_common()]
+        nanoseconds, calls = _summed(planes, program)
+    return [Operation(name, time / 1e9, calls[name]) for name, time in nanoseconds.most_common()]
 
 
 def _summed(planes: Iterable[Any], program: str) -> tuple[Counter[str], Counter[str]]:
     """Sums nanoseconds and calls of each operation, over all lines."""
-    seconds: Counter[str] = Counter()
+    nanoseconds: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for plane in planes:
         for line in plane.lines:
@@ -97,18 +97,18 @@ def _summed(planes: Iterable[Any], program: str) -> tuple[Counter[str], Counter[
             for event in line.events:
                 stats = dict(event.stats)
                 if stats.get("hlo_module") == program and "hlo_op" in stats:
-                    span = (event.start_ns, event.start_ns + event.duration_ns)
+                    start, end = round(event.start_ns), round(event.end_ns)
                     # Of two that begin together the longer one holds the other.
-                    events.append((span[0], -span[1], str(stats["hlo_op"])))
+                    events.append((start, -end, str(stats["hlo_op"])))
             for name, own, called in _own_times(sorted(events)):
-                seconds[name] += own
+                nanoseconds[name] += own
                 calls[name] += called
-    return seconds, calls
+    return nanoseconds, calls
 
 
-def _own_times(events: list[tuple[float, float, str]]) -> Iterable[tuple[str, float, int]]:
+def _own_times(events: list[tuple[int, int, str]]) -> Iterable[tuple[str, int, int]]:
     """Gives (name, own nanoseconds, 1) of the events of a line, each without those inside it."""
-    open_ones: list[tuple[float, str]] = []
+    open_ones: list[tuple[int, str]] = []
     for start, minus_end, name in events:
         end = -minus_end
         while open_ones and open_ones[-1][0] <= start:

@@ -9,6 +9,8 @@ loop.py         what happens between the first step and the last, on one page
 timetable.py    when a run logs, evaluates and saves
 standing.py     where it stands
 finetune.py     a start from another run's parameters
+outlook.py      what a start would find in a workdir; trial.py: a few steps and batches, timed
+profile.py      a window of steps, traced
 """
 
 from mnist_flax.training.gather import check

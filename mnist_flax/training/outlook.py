@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from mnist_flax.errors import UserError
 from mnist_flax.training.compilation import init_state
 from mnist_flax.training.finetune import InitFrom, init_from
 from mnist_flax.training.gather import Plan
@@ -15,7 +16,7 @@ from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.lock import require_free
 from mnist_flax.workdir.rows import read_rows
-from mnist_flax.workdir.saves import holds_saves
+from mnist_flax.workdir.saves import saved_steps
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,14 @@ def look_at(plan: Plan, workdir: Path, source: InitFrom | None) -> Outlook:
     Raises:
       UserError: as train() would.
     """
-    require_free(workdir)
+    saved = saved_steps(workdir / "checkpoints")
+    try:
+        require_free(workdir)
+    except UserError as error:
+        newest = f" Its newest save is that of step {saved[-1]:,}." if saved else ""
+        raise UserError(f"{error}{newest}") from error
     refuse_lost_saves(workdir, plan.task.best)
-    if holds_saves(workdir / "checkpoints"):
+    if saved:
         return _saved(plan, workdir, source)
     told = [f"Workdir: {workdir}, where a run would start."]
     if read_rows(workdir):

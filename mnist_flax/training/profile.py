@@ -83,15 +83,25 @@ class _Trace:
         options: Any = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # each call of Python would be an event, and take time
         try:
+            # Here, since JAX cannot trace again after a trace that it could not write.
+            self._folder.mkdir(parents=True, exist_ok=True)
             jax.profiler.start_trace(
                 self._folder, create_perfetto_trace=True, profiler_options=options
             )
+        except OSError as error:
+            self._give_up(error)
+            return
         except RuntimeError as error:
             raise UserError(
-                f"--profile={self._window}: JAX's profiler cannot start ({error}). One trace at a "
+                f"--profile={self._window}: JAX's profiler cannot start ({error}) One trace at a "
                 "time: end the other one, or leave --profile out."
             ) from error
         self._at = self._window.first
+
+    def _give_up(self, error: Exception) -> None:
+        """Says that there is no trace, whose lack must not cost the run anything."""
+        self._ended = True
+        self._say(f"There is no trace in {self._folder}: {error}")
 
     def end(self) -> None:
         """Writes the trace, once; says what is in it, or that the window was not reached."""
@@ -104,15 +114,14 @@ class _Trace:
         steps = self._at - self._window.first
         try:
             jax.profiler.stop_trace()
-            written = max(self._folder.glob("plugins/profile/*/*.xplane.pb"), default=None)
-        except (OSError, RuntimeError, ValueError) as error:  # a full disk; the run is worth more
-            self._say(f"The trace could not be written to {self._folder}: {error}")
+            written = max(self._folder.glob("plugins/profile/*/*.xplane.pb"))
+            program = self._programs.step.as_text() or ""
+            table = operations_table(written, program, steps, self._seconds) if steps else ""
+        except (OSError, RuntimeError, ValueError) as error:  # a full disk
+            self._give_up(error)
             return
         cut = "" if self._at == self._window.last else f" of {self._window.steps}: the run ended"
-        self._say(
-            f"Traced steps {self._window.first + 1} to {self._at}, {steps}{cut}; see {written}"
-        )
-        if written is not None and steps:
-            self._say(
-                operations_table(written, self._programs.step.as_text(), steps, self._seconds)
-            )
+        traced = f"{self._window.first + 1} to {self._at}, {steps}{cut}"
+        self._say(f"Traced steps {traced}; see {written}")
+        if table:
+            self._say(table)

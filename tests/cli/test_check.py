@@ -28,7 +28,7 @@ TINY = f"--config={TESTS / 'tiny.py'}"
 
 @pytest.fixture(scope="module")
 def stopped(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 40 steps that was stopped at step 20."""
+    """A run of 40 steps that was stopped at step 17."""
     config, workdir = get_config(), tmp_path_factory.mktemp("stopped")
     config.data.data_dir = str(digits)
     train(config, workdir, should_stop=(workdir / "checkpoints/latest/16").is_dir)
@@ -56,8 +56,6 @@ def test_what_would_be_trained_is_said_and_nothing_is_written(
     for expected in (
         f"Data: mnist, 105 images to train, 37 to evaluate, from IDX files in {digits}.\n",
         "Images uint8 8×8×1. 10 classes, and how many to train of each: 0 (11), 1 (11), ",
-        "conv      Conv       6×8×8×4      1          40    160 B",
-        "together                                    ",
         "State: parameters 1.6 KiB, batch_stats 32 B, optimizer state 3.3 KiB.\n",
         "Steps: 40, which are 2.353 epochs of 17.\n",
         "  5 training rows: at step 1, every 10 steps, and at the end\n",
@@ -70,6 +68,9 @@ def test_what_would_be_trained_is_said_and_nothing_is_written(
         "Workdir: runs/tiny, where a run would start.\n",
     ):
         assert expected in done.stderr
+    told = [line.split() for line in done.stderr.splitlines()]
+    assert ["conv", "Conv", "6×8×8×4", "1", "40", "160", "B", "6.0", "KiB", "46.5", "k"] in told
+    assert "together 418 1.6 KiB 13.1 KiB 59.4 k".split() in told  # noqa: SIM905
     assert list(tmp_path.iterdir()) == []
 
     config = get_config()
@@ -97,9 +98,9 @@ def test_a_run_that_would_go_on(launch: Launch, digits: Path, stopped: Path) -> 
     arguments = (f"--workdir={stopped}", "--config.log_every_steps=5")
     done = asked(launch, digits, *arguments)
     assert done.returncode == 0, done.stderr
-    told = f"Workdir: {stopped}, whose run would go on from step 20. config.log_every_steps was 10,"
+    told = f"Workdir: {stopped}, whose run would go on from step 17. config.log_every_steps was 10,"
     assert told in done.stderr
-    assert "Ahead from step 20:\n  4 training rows: every 5 steps, and at the end\n" in done.stderr
+    assert "Ahead from step 17:\n  5 training rows: every 5 steps, and at the end\n" in done.stderr
     assert contents(stopped) == before
 
 
@@ -107,13 +108,14 @@ def test_a_run_that_would_be_refused(launch: Launch, digits: Path, stopped: Path
     before = contents(stopped)
     done = asked(launch, digits, f"--workdir={stopped}", "--config.seed=7")
     assert done.returncode == 1
-    assert f"Error: --workdir={stopped} holds another run, saved at step 20:" in done.stderr
+    assert f"Error: --workdir={stopped} holds another run, saved at step 17:" in done.stderr
     assert "seed: was 0, now 7" in done.stderr
     assert json.loads(done.stdout)["seed"] == 7
     with filelock.FileLock(stopped / ".lock"):
         done = asked(launch, digits, f"--workdir={stopped}")
     assert done.returncode == 1
     assert f"Error: --workdir={stopped}: process {os.getpid()} on " in done.stderr
+    assert "another --workdir. Its newest save is that of step 17.\n" in done.stderr
     assert asked(launch, digits, f"--workdir={TESTS / 'tiny.py'}").returncode == 1
     assert contents(stopped) == before
 
@@ -122,19 +124,18 @@ def test_a_damaged_save_is_told_and_stays(
     launch: Launch, digits: Path, tmp_path: Path, tiny_config: ConfigDict
 ) -> None:
     run = tmp_path / "run"
-    tiny_config.num_steps = 12
-    train(tiny_config, run)
-    for path in (run / "checkpoints/latest/12/state").rglob("*"):
+    train(tiny_config, run, should_stop=(run / "checkpoints/latest/8").is_dir)
+    for path in (run / "checkpoints/latest/10/state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     before = contents(run)
-    arguments = (f"--workdir={run}", "--config.num_steps=12")
-    done = asked(launch, digits, *arguments)
+    done = asked(launch, digits, f"--workdir={run}")
     assert done.returncode == 1
     assert "To go on from step 8: --config.on_damaged_checkpoint=previous" in done.stderr
-    done = asked(launch, digits, *arguments, "--config.on_damaged_checkpoint=previous")
+    previous = "--config.on_damaged_checkpoint=previous"
+    done = asked(launch, digits, f"--workdir={run}", previous)
     assert done.returncode == 0, done.stderr
-    assert f"{run}/checkpoints/latest/12 is damaged: it would be moved aside.\n" in done.stderr
+    assert f"{run}/checkpoints/latest/10 is damaged: it would be moved aside.\n" in done.stderr
     assert "whose run would go on from step 8." in done.stderr
     assert contents(run) == before
 
@@ -151,7 +152,7 @@ def test_a_finished_run_and_one_that_starts_from_it(
     assert "Estimated duration" not in done.stderr
     done = asked(launch, digits, "--workdir=new", "--init_from=run")
     assert done.returncode == 0, done.stderr
-    assert "Arrays taken from run" in done.stderr
+    assert "/run/checkpoints/latest/2: 8.\n" in done.stderr
     assert contents(tmp_path) == before
 
 

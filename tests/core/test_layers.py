@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+import tiny_nnx
 from conftest import ROOT, recipe
 from flax import linen as nn
 from made import spec_of, task_of
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from tiny import ShapedNet, TinyNet, own_convolution
 
 from mnist_flax.config import default_config
-from mnist_flax.core.layers import Layer, layers_of_step, num_bytes
+from mnist_flax.core.layers import OUTSIDE, Layer, layers_of_step, num_bytes
 from mnist_flax.core.state import try_task
 from mnist_flax.core.task import Spec
 from mnist_flax.tasks import create_task
@@ -28,11 +29,10 @@ def layers(task, spec=None, batch_size: int = 6) -> dict[str, Layer]:
     return {each.name: each for each in layers_of_step(task, form, spec, batch_size)}
 
 
-def made(config: ConfigDict) -> dict[str, Layer]:
+def made(config: ConfigDict, spec: Spec = DIGITS) -> dict[str, Layer]:
     # A task of its own for each: one that was traced tells nothing more.
-    form = try_task(create_task(config, DIGITS), DIGITS, "mine", config.batch_size).form
-    task = create_task(config, DIGITS)
-    found = layers_of_step(task, form, DIGITS, config.batch_size)
+    form = try_task(create_task(config, spec), spec, "mine", config.batch_size).form
+    found = layers_of_step(create_task(config, spec), form, spec, config.batch_size)
     return {each.name: each for each in found}
 
 
@@ -122,9 +122,10 @@ def test_a_task_without_modules_has_one_part() -> None:
         return variables, opt_state, sums
 
     found = layers(task._replace(update=update))
-    assert found[""].kind == ""
-    assert found[""].flops == 2 * 6 * 64 * 5
-    assert found[""].parameters == 36 + 4 + 8 + 360 + 10
+    assert list(found) == [OUTSIDE]
+    assert found[OUTSIDE].kind == ""
+    assert found[OUTSIDE].flops == 2 * 6 * 64 * 5
+    assert found[OUTSIDE].parameters == 36 + 4 + 8 + 360 + 10
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -139,4 +140,16 @@ def test_bytes(count: int) -> None:
 def test_layers_do_all_that_a_step_of_a_recipe_computes(path: Path) -> None:
     found = made(recipe(path.stem))
     assert sum(each.flops for each in found.values()) > 1e8
-    assert all(found)  # no part that is in no layer
+    assert all(found)  # the network itself adds nothing
+    if outside := found.get(OUTSIDE):
+        assert outside.flops < 10  # a schedule has a product of two numbers
+        assert outside.parameters == 0
+
+
+def test_a_module_of_nnx_is_one_layer() -> None:
+    found = made(tiny_nnx.get_config(), spec_of())
+    assert list(found) == [""]
+    whole, parts = found[""], layers(task_of(TinyNet(), optax.adam(0.01)))
+    assert (whole.kind, whole.outputs, whole.calls) == ("Net", ((6, 10),), 1)
+    assert whole.flops == sum(each.flops for each in parts.values())
+    assert whole.parameters == sum(each.parameters for each in parts.values())

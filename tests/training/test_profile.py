@@ -54,9 +54,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert events(one, *kinds) == events(other, *kinds) != []
 
 
+def table(told: str) -> list[str]:
+    """The head and the rows of the costliest operations, among what a run says."""
+    lines = told.splitlines()
+    (start,) = [number for number, line in enumerate(lines) if " a step, traced. The " in line]
+    return lines[start : start + 12]
+
+
 def shares(told: str) -> list[float]:
-    """The shares in the table of the costliest operations."""
-    return [float(share) for share in re.findall(r" ([\d.]+) %  ", told)]
+    """Their shares, in percent."""
+    return [float(share) for row in table(told)[2:] for share in re.findall(r" ([\d.]+) %", row)]
 
 
 def test_a_window_is_traced_and_changes_nothing(
@@ -69,14 +76,14 @@ def test_a_window_is_traced_and_changes_nothing(
 
     told = capsys.readouterr().err
     assert "Traced steps 14 to 21, 8; see " in told
-    table = told[told.index(" ms a step, traced. The 10 costliest of ") :].splitlines()[:12]
-    assert table[1].split() == "operation what it is share ms a step calls a step".split()  # noqa: SIM905
-    found = shares("\n".join(table[2:]))
+    columns = ("operation", "what it is", "share", "ms a step", "calls a step")
+    assert tuple(re.split("  +", table(told)[1])) == columns
+    found = shares(told)
     assert found == sorted(found, reverse=True)
     assert len(found) == 10
     assert 0 < sum(found) <= 100
     assert found[0] > 2
-    assert "TinyNet/" in "\n".join(table)  # layers by their names
+    assert "TinyNet/" in "\n".join(table(told))  # layers by their names
 
     (perfetto,) = (tmp_path / "profile/13-21").rglob("perfetto_trace.json.gz")
     names = {
@@ -157,12 +164,29 @@ def test_a_run_that_diverges_in_its_window_leaves_a_trace(
 
 
 def test_a_trace_that_cannot_be_written_costs_the_run_nothing(
-    tiny_config: ConfigDict, tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: ConfigDict,
+    tmp_path: Path,
+    straight: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "profile").write_text("in the way")
-    train(tiny_config, tmp_path, profile=(2, 3))
-    assert f"The trace could not be written to {tmp_path}/profile/2-3: " in capsys.readouterr().err
-    assert_same_run(tmp_path, straight)
+    run, full = tmp_path / "run", tmp_path / "full"
+    run.mkdir()
+    (run / "profile").write_text("in the way")
+    train(tiny_config, run, profile=(2, 3))
+    assert f"There is no trace in {run}/profile/2-3: " in capsys.readouterr().err
+    assert_same_run(run, straight)
+
+    stop = jax.profiler.stop_trace
+
+    def failing() -> None:
+        stop()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(jax.profiler, "stop_trace", failing)
+    train(tiny_config, full, profile=(2, 3))
+    assert "full/profile/2-3: No space left on device" in capsys.readouterr().err
+    assert_same_run(full, straight)
 
 
 def test_another_trace_is_in_the_way(tiny_config: ConfigDict, tmp_path: Path) -> None:
@@ -224,7 +248,7 @@ def test_chunks_end_at_the_ends_of_a_window() -> None:
 
 def event(start: int, duration: int, op: str | None, module: str = "jit_step") -> Any:
     stats = [("hlo_op", op), ("hlo_module", module)] if op else []
-    return SimpleNamespace(start_ns=start, duration_ns=duration, stats=stats)
+    return SimpleNamespace(start_ns=start, end_ns=start + duration, stats=stats)
 
 
 def trace(**planes: list[list[Any]]) -> Any:
