@@ -128,6 +128,7 @@ def test_a_damaged_save_is_told_and_stays(
     for path in (run / "checkpoints/latest/10/state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (run / "checkpoints/latest/12.orbax-checkpoint-tmp").mkdir()  # a killed save's
     before = contents(run)
     done = asked(launch, digits, f"--workdir={run}")
     assert done.returncode == 1
