@@ -3,7 +3,7 @@
 main.py    main(): reads the command line, does what --mode says, returns the exit status; --help
 flags.py   every flag, and which mode takes which
 recipe.py  --config, executed once, and its overrides
-modes.py   what each mode calls
+modes.py   what each mode calls; train.py and check.py: the two that start from a recipe
 sweep.py   many runs of one recipe: sweep_plan.py says which, sweep_processes.py runs them
 hints.py   what is said beside the results, and the commands that come next
 """

@@ -18,8 +18,9 @@ from mnist_flax.errors import UsageError
 _TOGETHER = ("distributed", "coordinator", "num_processes", "process_id", "join_seconds")
 # What each mode takes besides --config, --workdir and --mode; anything else is a mistake.
 TAKES = {
-    "train": {"init_from", "init_map", "checkpoint", "report", *_TOGETHER},
+    "train": {"init_from", "init_map", "checkpoint", "report", "profile", *_TOGETHER},
     "sweep": {"seeds", "jobs"},
+    "check": {"init_from", "init_map", "checkpoint", "distributed"},
     "eval": {"checkpoint"},
     "predict": {"checkpoint", "center", "split", "output"},
     "report": {"checkpoint", "compare"},
@@ -39,6 +40,7 @@ flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
 flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
+flags.DEFINE_string("profile", None, "train: 100:120 traces the steps 101 to 120; see docs/guide")
 flags.DEFINE_list("seeds", [], "sweep: whole numbers, 0,1,2: a run for each of them")
 flags.DEFINE_integer(
     "jobs", None, "sweep: how many run at once. Default: one a core", lower_bound=1
@@ -60,7 +62,8 @@ flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to 
 flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
 _OURS = (
     *("config", "workdir", "mode", "checkpoint", "init_from", "init_map", "center", "split"),
-    *("output", "count", "report", "seeds", "jobs", "compare", "host", "port", "format"),
+    *("output", "count", "report", "profile", "seeds", "jobs", "compare", "host", "port"),
+    "format",
     *_TOGETHER,
 )
 

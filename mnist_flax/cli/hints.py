@@ -25,7 +25,9 @@ def say(text: str) -> None:
 
 def after_a_stop(launch: Launch) -> None:
     """Says how a run that was stopped goes on."""
-    say(f"Go on with: {_command(launch, launch.argv[1:])}")
+    # Without the window of a profile, which may lie behind.
+    arguments = _without("profile", launch.argv[1:])
+    say(f"Go on with: {_command(launch, arguments)}")
 
 
 def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
@@ -55,15 +57,21 @@ def _command(launch: Launch, arguments: Sequence[str]) -> str:
 def _to_go_on(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments without those of a run's start and end.
 
-    These are --config.num_steps, --config.num_epochs, --init_from, --init_map, --checkpoint and
-    --report.
+    These are --config.num_steps, --config.num_epochs, --init_from, --init_map, --checkpoint,
+    --profile and --report.
     """
-    start = r"init_from|init_map|checkpoint"
-    pattern = rf"--?(?:config\.num_(?:steps|epochs)|{start}|((?:no)?report))(=.*)?"
+    start = r"init_from|init_map|checkpoint|profile"
+    return _without(rf"config\.num_(?:steps|epochs)|{start}|(?P<alone>(?:no)?report)", arguments)
+
+
+def _without(names: str, arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without some flags; one that is `alone` has no value."""
+    pattern = rf"--?(?:{names})(?P<value>=.*)?"
     kept, skip = [], False
     for argument in arguments:
         match = re.fullmatch(pattern, argument)
         if not match and not skip:
             kept.append(argument)
-        skip = bool(match and not match[1] and not match[2])  # its value stands apart
+        # Whether its value stands apart.
+        skip = bool(match and not match["value"] and not match.groupdict().get("alone"))
     return kept

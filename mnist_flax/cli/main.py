@@ -3,6 +3,7 @@
     python launch.py --config=configs/tutorial.py                        train, or go on training
     python launch.py --config=RECIPE --workdir=NEW --init_from=OLD       fine-tune another run
     python launch.py --config=RECIPE --mode=sweep --seeds=0,1,2          a run a seed, and a table
+    python launch.py --config=configs/tutorial.py --mode=check           what would it train?
     python launch.py --config=configs/tutorial.py --mode=eval            loss and accuracy, as JSON
     python launch.py --config=configs/tutorial.py --mode=predict 7.png   what is on this picture?
     python launch.py --config=configs/tutorial.py --mode=predict --split=test --output=test.npz

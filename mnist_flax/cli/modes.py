@@ -37,6 +37,12 @@ def _sweep(launch: Launch) -> int:
     return sweep(launch)
 
 
+def _check(launch: Launch) -> int:
+    from mnist_flax.cli.check import check_as_asked
+
+    return check_as_asked(launch)
+
+
 def _evaluate(launch: Launch) -> int:
     from mnist_flax.use.evaluation import evaluate_restored, find_measure
     from mnist_flax.workdir.known_images import count_known
@@ -246,6 +252,7 @@ def _use(mode: Callable[[Launch], int]) -> Callable[[Launch], int]:
 MODES: Mapping[str, Callable[[Launch], int]] = {
     "train": _train,  # answers signals before anything is imported
     "sweep": _sweep,  # likewise
+    "check": _check,  # with no kept programs: it says how long compiling takes
     "eval": _use(_evaluate),
     "predict": _use(_predict),
     "report": _use(_report),

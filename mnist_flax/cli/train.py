@@ -1,7 +1,9 @@
 """--mode=train: what is asked for, answered; by one process, or by one of several."""
 
 import os
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from mnist_flax.cli import processes, watching
 from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
@@ -14,12 +16,12 @@ from mnist_flax.errors import UsageError
 
 # In the environment of a run of a sweep: the number of the process that started it.
 SWEEP = "MNIST_FLAX_SWEEP"
+_MOST_TRACED = 1_000  # steps: some 50 kB each of a small network
 
 
 def train_as_asked(launch: Launch) -> tuple[int, bool]:
     """Trains; returns the exit status, and whether a finished run's folder is this process's."""
-    if not FLAGS.init_from:
-        refuse({"checkpoint", "init_map"})
+    init_from, window = asked_init_from(), _window()
     if launch.recipe is None:
         raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
     processes.check()
@@ -29,12 +31,7 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
     if (together := FLAGS.distributed != "off") and not watching.is_watched():
         return watching.watch(), False
     config, notes = overridden(launch.recipe, launch.overrides)
-    folder, init_from = workdir(), None
-    if FLAGS.init_from:
-        source = expanded(FLAGS.init_from, "--init_from")
-        if source.is_file():
-            refuse({"checkpoint"})
-        init_from = (source, FLAGS.checkpoint, FLAGS.init_map)
+    folder = workdir()
     if not together:
         _say(notes)
     with StopSignals(deaf_seconds=1.0 if together or of_sweep else 0.0) as stop:
@@ -45,7 +42,7 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
             writes = not together or processes.writes()
             if together and writes:
                 _say(notes)
-            train(config, folder, should_stop=stop.requested, init_from=init_from)
+            train(config, folder, should_stop=stop.requested, init_from=init_from, profile=window)
             signal = processes.first_signal(stop.signal) if together else None
     signal = signal or stop.signal
     if signal is not None:
@@ -55,6 +52,36 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
     if writes:
         after_training(launch, config, pretended_task(config))
     return 0, writes
+
+
+def asked_init_from() -> tuple[Any, ...] | None:
+    """Returns what --init_from, --checkpoint and --init_map say, as train() takes it."""
+    if not FLAGS.init_from:
+        refuse({"checkpoint", "init_map"})
+        return None
+    source = expanded(FLAGS.init_from, "--init_from")
+    if source.is_file():
+        refuse({"checkpoint"})
+    return source, FLAGS.checkpoint, FLAGS.init_map
+
+
+def _window() -> tuple[int, int] | None:
+    """Returns what --profile says, as train() takes it."""
+    if FLAGS.profile is None:
+        return None
+    numbers = re.fullmatch(r"(\d{1,9}):(\d{1,9})", FLAGS.profile)
+    first, last = map(int, numbers.groups()) if numbers else (0, 0)
+    if not first < last:
+        raise UsageError(
+            f"--profile={FLAGS.profile}: must be two step numbers, the smaller first: 100:120 "
+            "traces the steps 101 to 120."
+        )
+    if last - first > _MOST_TRACED:
+        raise UsageError(
+            f"--profile={FLAGS.profile}: {last - first:,} steps; no viewer opens so large a trace. "
+            f"Take 20 or so, at most {_MOST_TRACED:,}."
+        )
+    return first, last
 
 
 def _say(notes: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ interrupts.py   Ctrl-C, where it is called from Python
 timetable.py    when a run logs, evaluates and saves
 standing.py     where it stands
 finetune.py     a start from another run's parameters
+outlook.py      what a start would find in a workdir; trial.py: a few steps and batches, timed
+profile.py      a window of steps, traced
 """
 
 from mnist_flax.training.gather import check

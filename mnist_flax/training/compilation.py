@@ -44,6 +44,7 @@ class Programs:
       slow_layers: those for whose sake the steps of a chunk, and the batches of an evaluation, are
         called from Python, one by one.
       seconds: how long compilation took.
+      step: what XLA made of train_chunk, or of one step where these are called from Python.
     """
 
     train_chunk: Callable[[TrainState, Feed, jax.Array], tuple[TrainState, jax.Array]]
@@ -51,6 +52,7 @@ class Programs:
     eval_chunk: Callable[[Evaluated, Variables, Feed, jax.Array, jax.Array], Evaluated]
     slow_layers: tuple[str, ...]
     seconds: float
+    step: jax.stages.Compiled
 
 
 def init_state(plan: Plan) -> TrainState:
@@ -137,6 +139,7 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
             eval_chunk=_evaluate_in_python(eval_chunk) if in_python else eval_chunk,
             slow_layers=plan.tried.slow_layers,
             seconds=time.perf_counter() - started,
+            step=train_chunk,
         )
 
     return finish

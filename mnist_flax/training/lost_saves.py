@@ -8,7 +8,7 @@ from typing import Any
 from mnist_flax.errors import UserError
 from mnist_flax.workdir.files import read_config
 from mnist_flax.workdir.rows import METRICS_FILE, is_evaluation, read_rows
-from mnist_flax.workdir.saves import holds_saves
+from mnist_flax.workdir.saves import saved_steps
 
 # Each is written after a save, or by a process that has found one.
 _OF_SAVES = ("saved", "stopped", "finished", "resumed", "damaged_checkpoint")
@@ -28,7 +28,7 @@ def refuse_lost_saves(workdir: Path, best: str) -> None:
       UserError: there is no save, and the rows tell of one.
     """
     directory = workdir / "checkpoints"
-    if holds_saves(directory):
+    if saved_steps(directory):
         return
     rows = read_rows(workdir)
     if rows and (not directory.is_dir() or _tell_of_a_save(workdir, rows, best)):

@@ -81,13 +81,14 @@ def opened(
             state, taken = finetune.init_from(state, init_from)
         at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
         writer = Writer(workdir, console, plan.dataset.name)
-        over = at.step >= plan.times.total_steps or consequence(task, at, state).ends
-        if at.evaluation is not None and not at.improved and over:
-            console.say("\n".join([*plan.dataset.notes, _finished(plan, workdir, at.step)]))
+        finished = is_finished(plan, at, state)
+        plan.times.require_window(plan.times.total_steps if finished else at.step)
+        if finished:
+            console.say("\n".join([*plan.dataset.notes, finished_told(plan, workdir, at.step)]))
             yield Opened(state, at, checkpoints, writer, finished=True)
             return
         if saved:
-            _refuse_other_measure(workdir, plan.measure)
+            refuse_other_measure(workdir, plan.measure)
             compiler.start(at.step)
         devices = plan.placement.devices
         resume.open_run(config, workdir, writer, plan.dataset, saved, devices)
@@ -104,6 +105,12 @@ def opened(
         elif init_from:
             console.say(f"--init_from={init_from.path} is left: the run goes on from its own save.")
         yield Opened(state, at, checkpoints, writer, finished=False)
+
+
+def is_finished(plan: Plan, at: Standing, state: TrainState) -> bool:
+    """Says whether there is nothing left to do, not even an evaluation or a save."""
+    over = at.step >= plan.times.total_steps or consequence(plan.task, at, state).ends
+    return over and at.evaluation is not None and not at.improved
 
 
 def _keep_known_images(plan: Plan, workdir: Path, writer: Writer, before: Path | None) -> None:
@@ -134,7 +141,7 @@ def _measured(workdir: Path) -> list[dict[str, Any]]:
     return [row for row in read_rows(workdir) if row.get("event") == "measure"]
 
 
-def _refuse_other_measure(workdir: Path, measure: Measure) -> None:
+def refuse_other_measure(workdir: Path, measure: Measure) -> None:
     """Raises UserError if another judge than this one has chosen so far."""
     known = [row["digest"] for row in _measured(workdir) if row.get("digest")]
     was = known[-1] if known else ""
@@ -152,7 +159,8 @@ def _say_measure(workdir: Path, measure: Measure, writer: Writer, step: int) -> 
         writer.event(step, "measure", measure.told, digest=measure.digest)
 
 
-def _finished(plan: Plan, workdir: Path, step: int) -> str:
+def finished_told(plan: Plan, workdir: Path, step: int) -> str:
+    """Says that a run is finished, and what would have it go on."""
     message = f"The run in {workdir} is finished: it stands at step {step:,}."
     if step < plan.times.total_steps:
         patience = plan.config.early_stopping_patience

@@ -13,6 +13,7 @@ from mnist_flax.core.sums import empty
 from mnist_flax.data import place, sample
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
+from mnist_flax.show.data_lines import data_line
 from mnist_flax.show.writer import Writer
 from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
 from mnist_flax.workdir.environment import DRAWS, changes, environment
@@ -71,11 +72,36 @@ def restore_newest(
     workdir: Path,
     like: TrainState,
 ) -> tuple[dict[str, Any], TrainState] | None:
-    """Returns the metadata and the state of the newest save that is whole.
+    """Returns what `newest_whole` finds, and moves the saves aside that it has passed over.
 
-    With config.on_damaged_checkpoint='previous' damaged ones are moved aside once a whole one is
-    found, the best save included. Metadata has two fields more: 'changed', {field: [old, new]} for
-    the fields that changed without harm, and 'damaged', a line for each save that was moved.
+    Metadata has one field more: 'damaged', a line for each save that was moved.
+
+    Raises:
+      UserError: as `newest_whole` does.
+    """
+    found = newest_whole(checkpoints, config, dataset, workdir, like)
+    if found is None:
+        return None
+    metadata, state, damaged = found
+    lines = [
+        f"{error.path} is damaged: moved to {path}, going on from step {metadata['step']:,}."
+        for error, path in zip(damaged, checkpoints.set_aside(), strict=True)
+    ]
+    return metadata | {"damaged": lines}, state
+
+
+def newest_whole(
+    checkpoints: Checkpoints,
+    config: ConfigDict,
+    dataset: Dataset,
+    workdir: Path,
+    like: TrainState,
+) -> tuple[dict[str, Any], TrainState, list[DamagedCheckpoint]] | None:
+    """Returns the metadata and the state of the newest save that is whole; nothing is changed.
+
+    With config.on_damaged_checkpoint='previous' damaged ones are passed over, the best save
+    included, and returned too. Metadata has one field more: 'changed', {field: [old, new]} for the
+    fields that changed without harm.
 
     Returns:
       None where nothing was saved yet.
@@ -96,12 +122,7 @@ def restore_newest(
             damaged.append(error)
             checkpoints.pass_over(error.path)
             continue
-        moved = checkpoints.set_aside()
-        lines = [
-            f"{error.path} is damaged: moved to {path}, going on from step {metadata['step']:,}."
-            for error, path in zip(damaged, moved, strict=True)
-        ]
-        return metadata | {"damaged": lines}, state
+        return metadata, state, damaged
     if damaged:
         raise UserError(
             f"--workdir={workdir}: all {len(damaged)} checkpoints are damaged; nothing was "
@@ -215,24 +236,21 @@ def open_run(
     )
     for note in dataset.notes:
         writer.event(step, "fallback" if dataset.name != config.data.name else "data", note)
-    train, evaluation = len(dataset.train.labels), len(dataset.eval.labels)
-    size = f"{train:,} images to train, {evaluation:,} to evaluate"
-    if dataset.select is not None:
-        size += f", {len(dataset.select.labels):,} to choose the best save"
-    writer.event(step, "data", f"Data: {dataset.name}, {size}, from {dataset.source}.")
+    writer.event(step, "data", data_line(dataset))
     if saved is None:
         again = " Nothing of the run before was saved: it starts again." if lost else ""
         writer.event(step, "started", f"Started in {workdir}.{again}")
     else:
         for line in saved["damaged"]:
             writer.event(step, "damaged_checkpoint", line)
-        resumed = _resumed(workdir, saved, environment(config.compute_dtype, devices))
+        changed = changes_told(saved, environment(config.compute_dtype, devices))
+        resumed = f"Resumed at step {step:,} from {workdir}.{changed}"
         writer.event(step, "resumed", resumed, changed=saved["changed"])
 
 
-def _resumed(workdir: Path, saved: dict[str, Any], now: Mapping[str, Any]) -> str:
-    """Says where a run goes on, and what is not as it was."""
-    message = f"Resumed at step {saved['step']:,} from {workdir}."
+def changes_told(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Says what is not as it was when a save was written; '' for nothing."""
+    message = ""
     for name, (old, new) in saved["changed"].items():
         message += f" config.{name} was {old}, is {new}."
     moved = changes(saved["environment"], now)

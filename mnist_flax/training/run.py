@@ -5,6 +5,7 @@ import functools
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mnist_flax.training.loop import run_loop
 from mnist_flax.training.opening import Opened, opened
 from mnist_flax.training.processes import gather_everywhere, in_all, lost_processes_told
 from mnist_flax.training.telling import Run
+from mnist_flax.training.timetable import Window
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.saves import load_library
 
@@ -36,6 +38,7 @@ def train(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     init_from: InitFrom | tuple[Any, ...] | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> TrainState:
     """Trains until the config's last step, or goes on with the run that the workdir holds.
 
@@ -50,12 +53,16 @@ def train(
       init_from: (workdir of another run, 'latest', 'best' or a step), and more, see InitFrom: a
         run that starts takes its parameters from there, as far as they fit. One that goes on does
         not look at it.
+      profile: (first, last): the steps after `first`, up to `last`, are traced by JAX's profiler
+        into the workdir; see profile.py. Neither bits nor rows depend on it. Of several processes
+        the first one is traced.
 
     Returns:
       The state at the last step reached.
 
     Raises:
-      UsageError: a wrong config: every fault of it at once; or one that does not fit the data.
+      UsageError: a wrong config: every fault of it at once; or one that does not fit the data; or
+        a window that this start does not run.
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
       KeyboardInterrupt: Ctrl-C, or a notebook's stop button, asked for a stop: the state is saved
         as when should_stop says True. A second one leaves at once, as does one before the first
@@ -69,6 +76,9 @@ def train(
         stack.enter_context(lost_processes_told(placement))
         console = stack.enter_context(find_console(workdir, silent=not placement.writes))
         plan = gather_everywhere(config, workdir, placement, console)
+        if window := placement.agree(profile):
+            plan = replace(plan, times=replace(plan.times, window=Window(*window)))
+            plan.times.require_window(0)
         source = InitFrom(*init_from) if init_from else None
         compiler = Compiler(plan)
 
@@ -81,6 +91,11 @@ def train(
         if at_hand.finished:
             return at_hand.state
         programs = _compiled(plan, at_hand, console, compiler)
+        if plan.times.window and placement.writes:
+            from mnist_flax.training.profile import profiled
+
+            traced = profiled(programs, plan.times.window, workdir, console.say)
+            programs = stack.enter_context(traced)
         # While the first steps are computed, which leaves Python to others.
         threading.Thread(target=load_library, name="imports").start()
         with Interrupts(console.interrupted) as interrupts:

@@ -1,10 +1,39 @@
 """When a run logs, evaluates and saves: arithmetic on step numbers."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from mnist_flax.errors import UsageError
+
+
+class Times(NamedTuple):
+    """How often a run does what costs time beside its steps."""
+
+    rows: int
+    evaluations: int
+    saves: int
+
+
+class Window(NamedTuple):
+    """Some steps of a run: those between two of its states.
+
+    Attributes:
+      first: the step of the state that they begin with.
+      last: the step of the state that they lead to.
+    """
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return self.last - self.first
 
 
 @dataclass(frozen=True)
@@ -17,6 +46,7 @@ class Timetable:
       log_every: between training rows; there is one at step 1 besides.
       eval_every: between evaluations.
       checkpoint_every: between saves.
+      window: steps that are looked at apart; chunks end at its ends.
     """
 
     total_steps: int
@@ -24,6 +54,7 @@ class Timetable:
     log_every: int
     eval_every: int
     checkpoint_every: int
+    window: Window | None = None
 
     @classmethod
     def from_config(cls, config: ConfigDict, num_examples: int) -> "Timetable":
@@ -69,7 +100,34 @@ class Timetable:
         if step == 0:
             return 1
         intervals = (self.log_every, self.eval_every, self.checkpoint_every, self.steps_per_epoch)
-        return min(self.total_steps, *(step - step % every + every for every in intervals))
+        ends = [end for end in self.window or () if end > step]
+        return min(self.total_steps, *ends, *(step - step % every + every for every in intervals))
+
+    def require_window(self, step: int) -> None:
+        """Raises UsageError where a start that goes on from this step does not run the window."""
+        if self.window is None or step <= self.window.first < self.window.last <= self.total_steps:
+            return
+        ahead = f"the steps {step + 1:,} to {self.total_steps:,}"
+        advice = f"Name a window from {step}:{self.total_steps}, or leave it out."
+        if step >= self.total_steps:
+            ahead, advice = "no steps", "Leave it out."
+        raise UsageError(
+            f"--profile={self.window}: this start runs {ahead}, and the window is of "
+            f"{self.window.first + 1:,} to {self.window.last:,}. {advice}"
+        )
+
+    def times_after(self, step: int) -> "Times":
+        """Returns how often what is due comes after this step, up to the run's end."""
+
+        def count(every: int) -> int:
+            return -(-self.total_steps // every) - step // every if step < self.total_steps else 0
+
+        first = step == 0 and not self._due(1, self.log_every)  # the row at step 1
+        return Times(
+            rows=count(self.log_every) + first,
+            evaluations=count(self.eval_every),
+            saves=count(self.checkpoint_every),
+        )
 
     def _due(self, step: int, every: int) -> bool:
         return step > 0 and (step % every == 0 or step == self.total_steps)

@@ -37,13 +37,22 @@ class DamagedCheckpoint(UserError):
 class Checkpoints:
     """The saves of one workdir."""
 
-    def __init__(self, directory: Path, *, keep: int = 1, read_only: bool = False):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int = 1,
+        read_only: bool = False,
+        to_train: bool | None = None,
+    ):
         """Opens or creates the directory.
 
         Args:
           directory: workdir/checkpoints; made absolute, since Orbax fails on relative paths.
           keep: how many of the newest saves stay.
           read_only: creates, cleans and deletes nothing; for use beside a run that trains.
+          to_train: whether what is said of damage is for a run that goes on; None: unless it is
+            read only.
         """
         self._directory = directory.absolute()
         if not read_only:
@@ -55,7 +64,7 @@ class Checkpoints:
             for name in ("latest", "best")
         )
         self._keep = keep
-        self._read_only = read_only
+        self._to_train = not read_only if to_train is None else to_train
         self._passed_over: list[Path] = []
         self._order = self._best, self._latest
 
@@ -248,11 +257,11 @@ class Checkpoints:
             if saves.path(step) != path
         ]
         advice = "Start afresh with another --workdir."
-        if others and self._read_only:
-            advice = f"Take another: --checkpoint={max(others)}"
-        elif others:
+        if others and self._to_train:
             previous = "--config.on_damaged_checkpoint=previous"
             advice = f"To go on from step {max(others)}: {previous}"
+        elif others:
+            advice = f"Take another: --checkpoint={max(others)}"
         return DamagedCheckpoint(
             f"{path}: this checkpoint is damaged ({reason}). Nothing was changed. {advice}", path
         )

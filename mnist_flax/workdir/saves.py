@@ -36,10 +36,11 @@ def load_library() -> Any:
     return importlib.import_module("orbax.checkpoint")
 
 
-def holds_saves(directory: Path) -> bool:
-    """Says whether a save lies in workdir/checkpoints, whole or not; nothing is opened for it."""
+def saved_steps(directory: Path) -> list[int]:
+    """Returns the steps of the saves in workdir/checkpoints, whole or not; nothing is opened."""
     folders = [directory / "latest", directory / "best"]
-    return any(p.name.isdecimal() for f in folders if f.is_dir() for p in f.iterdir())
+    paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return sorted({int(path.name) for path in paths if path.name.isdecimal()})
 
 
 class Saves:

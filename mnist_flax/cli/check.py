@@ -1,0 +1,178 @@
+"""--mode=check: everything before the first step, and what is then known of the run.
+
+Standard output has the config alone, as JSON; the rest is said on stderr, as training says it.
+Nothing is written to the workdir, which need not be there.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_flax.cli.flags import FLAGS, Launch, workdir
+from mnist_flax.cli.hints import say
+from mnist_flax.cli.train import asked_init_from
+from mnist_flax.config import overridden
+from mnist_flax.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from mnist_flax.training.gather import Plan
+    from mnist_flax.training.outlook import Outlook
+    from mnist_flax.training.trial import Timed, Trial
+
+
+def check_as_asked(launch: Launch) -> int:
+    """Checks what would be trained; returns 0, or the status of what training would refuse."""
+    if launch.recipe is None:
+        raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
+    if FLAGS.distributed != "off":
+        raise UsageError(
+            f"--distributed={FLAGS.distributed}: --mode=check looks at a run of one process; leave "
+            "it out."
+        )
+    config, notes = overridden(launch.recipe, launch.overrides)
+    folder, source = workdir(), asked_init_from()
+    for note in notes:
+        say(note)
+    import jax
+
+    from mnist_flax.core.settings import require_jax
+    from mnist_flax.data.placement import Placement
+    from mnist_flax.training.finetune import InitFrom
+    from mnist_flax.training.gather import check, gather
+    from mnist_flax.training.outlook import look_at
+    from mnist_flax.training.resume import with_own_data
+    from mnist_flax.training.trial import try_out
+
+    require_jax()
+    check(config)
+    config = with_own_data(config, folder, say)
+    plan = gather(config, say, Placement.over(jax.devices()))
+    _say_data(plan)
+    _say_layers(plan)
+    outlook, refusal = None, None
+    try:
+        outlook = look_at(plan, folder, InitFrom(*source) if source else None)
+    except UserError as error:
+        refusal = error
+    _say_steps(plan, outlook)
+    _say_trial(plan, try_out(plan), outlook)
+    _say_workdir(folder, outlook, refusal)
+    print(json.dumps(plan.config.to_dict(), indent=2, sort_keys=True), flush=True)
+    return refusal.exit_status if refusal else 0
+
+
+def _say_data(plan: "Plan") -> None:
+    from mnist_flax.show.data_lines import data_line, shape_line
+
+    say(data_line(plan.dataset))
+    say(shape_line(plan.dataset))
+    for note in plan.dataset.notes:
+        say(note)
+
+
+def _say_layers(plan: "Plan") -> None:
+    from mnist_flax.core.layers import layers_of_step, num_bytes
+    from mnist_flax.models import class_of, summary
+    from mnist_flax.show.layer_table import format_bytes, layer_table
+    from mnist_flax.tasks import create_task
+
+    model = plan.task.model
+    if model is not None and class_of(model) is not type(model):
+        say(summary(model, plan.spec.image_shape))  # of nnx's layers, which are one layer here
+    task, size = create_task(plan.config, plan.spec), plan.config.batch_size
+    layers = layers_of_step(task, plan.tried.form, plan.spec, size)
+    say(layer_table(layers))
+    say(
+        f"All of one step of {size:,} images. FLOPs are the multiplications and additions of "
+        "convolutions and matrix products, gradients included, and of nothing else. What layers "
+        "give is not all that a step holds: for that see its memory below."
+    )
+    variables, form = plan.tried.form.variables, plan.tried.form
+    others = {name: tree for name, tree in variables.items() if name != "params"}
+    held = {"parameters": form.params, **others, "optimizer state": form.opt_state}
+    sizes = (f"{name} {format_bytes(num_bytes(tree))}" for name, tree in held.items())
+    say(f"State: {', '.join(sizes)}.")
+
+
+def _say_steps(plan: "Plan", outlook: "Outlook | None") -> None:
+    times, since = plan.times, outlook.step if outlook else 0
+    left, epochs = times.times_after(since), times.total_steps / times.steps_per_epoch
+    ahead = "" if not since else f" Ahead from step {since:,}:"
+    first = "at step 1, " if not since else ""
+    say(
+        f"Steps: {times.total_steps:,}, which are {epochs:.4g} epochs of "
+        f"{times.steps_per_epoch:,}.{ahead}"
+    )
+    say(f"  {left.rows:,} training rows: {first}every {times.log_every:,} steps, and at the end")
+    say(f"  {left.evaluations:,} evaluations: every {times.eval_every:,} steps, and at the end")
+    best = ", and the best besides" if plan.task.best else ""
+    say(f"  {left.saves:,} saves: every {times.checkpoint_every:,} steps, and at the end{best}")
+    if plan.config.early_stopping_patience:
+        say("  or fewer: config.early_stopping_patience may end the run earlier")
+
+
+def _say_trial(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
+    from mnist_flax.show.layer_table import format_bytes
+    from mnist_flax.workdir.environment import environment
+
+    device = environment(devices=plan.placement.devices)["device"]
+    for layer in trial.slow_layers:
+        say(f"Slow in XLA's loops, so each step is called from Python: {layer}.")
+    say(f"Compiled in {trial.compile_seconds:.1f} s for {device}.")
+    if trial.memory is None:
+        say("Memory of a step: XLA does not tell it here.")
+    else:
+        held, temporary = trial.memory
+        where = " on each device" if plan.placement.devices > 1 else ""
+        say(
+            f"Memory of a step, as XLA has planned it: {format_bytes(held + temporary)}{where}, of "
+            f"which {format_bytes(held)} are the state and the data to train on."
+        )
+    say(f"A step takes {_told(trial.steps, 'step')}.")
+    say(f"A batch of an evaluation takes {_told(trial.batches, 'batch')}.")
+    if not trial.finite:
+        say("Warning: NaN or infinity within these first steps: the run would diverge.")
+    _say_duration(plan, trial, outlook)
+
+
+def _told(timed: "Timed", what: str) -> str:
+    """Returns '61.2 ms: the median of 5 chunks of 3 steps, from 60.1 to 63.0 ms'."""
+    several = {"step": "steps", "batch": "batches"}[what]
+    each = what if timed.length == 1 else several
+    low, high = 1000 * min(timed.seconds), 1000 * max(timed.seconds)
+    chunks = f"{len(timed.seconds)} chunk{'s' * (len(timed.seconds) > 1)}"
+    return (
+        f"{1000 * timed.median:.3g} ms: measured, the median of {chunks} of {timed.length:,} "
+        f"{each}, from {low:.3g} to {high:.3g} ms"
+    )
+
+
+def _say_duration(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
+    if outlook and outlook.finished:
+        return
+    since = outlook.step if outlook else 0
+    steps = (plan.times.total_steps - since) * trial.steps.median
+    batches = plan.times.times_after(since).evaluations * plan.eval_source.steps_per_epoch
+    evaluations = batches * trial.batches.median
+    say(
+        f"Estimated duration: {_clock(trial.compile_seconds + steps + evaluations)}, of which "
+        f"{_clock(steps)} for steps and {_clock(evaluations)} for evaluations, if nothing else "
+        "needs the machine. The start, saves and pictures are not counted."
+    )
+
+
+def _clock(seconds: float) -> str:
+    """Returns '2 h 5 min', '2 min 5 s' or '4.2 s'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours:,} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def _say_workdir(folder: Path, outlook: "Outlook | None", refusal: UserError | None) -> None:
+    if refusal is not None:
+        say(f"Workdir: {folder}. Training would be refused:\nError: {refusal}")
+    elif outlook is not None:
+        for line in outlook.told:
+            say(line)
