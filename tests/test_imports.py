@@ -33,6 +33,7 @@ ONE_DOOR = {
     "scipy": {"data.doubts", "data.ink", "report.scores"},
     "sklearn": {"report.scores"},
     "tensorboardX": {"show.tensorboard"},
+    "wandb": {"show.wandb_view"},
     "starlette": {"serve.app"},
     "uvicorn": {"serve", "serve.connection"},
     "jax2onnx": {"export.onnx"},
