@@ -18,7 +18,7 @@ Each folder imports only from those above it, and this is the order to read them
     tasks/     what is learnt: one page each
     workdir/   what lies on disk and survives: rows, checkpoints
     use/       a trained network out of its workdir: restored, evaluated, asked, looked into
-    show/      what a person sees: console, figures, TensorBoard; observers
+    show/      what a person sees: console, figures, TensorBoard, W&B; observers, writers
     training/  the run: config in, trained state out
     report/    a page of curves, mistakes and layers
     serve/     a page to draw on

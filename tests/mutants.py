@@ -56,6 +56,8 @@ PATIENCE = "tests/core/test_patience.py"
 MIX = "tests/data/test_mix.py"
 STREAMS = "tests/data/test_streams.py"
 DISTORT = "tests/data/test_distort.py"
+WRITERS = "tests/show/test_own_writers.py"
+WANDB = "tests/show/test_wandb.py"
 DEVICES = "tests/distributed/test_devices.py -m distributed"
 PROCESSES = "tests/faults/test_faults.py -m distributed -k"
 SWEEP = "tests/cli/test_sweep.py -k"
@@ -1065,6 +1067,85 @@ MUTANTS = (
         'arguments = _without("profile", launch.argv[1:])',
         "arguments = launch.argv[1:]",
         "tests/training/test_profile.py -k signal",
+    ),
+    Mutant(
+        "a writer that failed is called again",
+        "show/writers.py",
+        "[other for other in self._called if other is not entry]",
+        "self._called",
+        WRITERS,
+    ),
+    Mutant(
+        "a writer changes the row that the next one gets",
+        "show/writers.py",
+        "copy.deepcopy(dict(row)), context)",
+        "row, context)",
+        WRITERS,
+    ),
+    Mutant(
+        "a writer's fault hides the error that ended the run",
+        "show/writers.py",
+        'row.get("event") not in ("diverged", "failed")',
+        "True",
+        WRITERS,
+    ),
+    Mutant(
+        "writers are told of an end twice",
+        "show/writers.py",
+        """        if event == "ended":
+            self._called = []
+""",
+        "",
+        WRITERS,
+    ),
+    Mutant(
+        "writers share a memory",
+        "show/writers.py",
+        "replace(context, memory={})",
+        "context",
+        WRITERS,
+    ),
+    Mutant(
+        "a writer that calls sys.exit ends the run",
+        "show/writers.py",
+        "(Exception, SystemExit)",
+        "Exception",
+        WRITERS,
+    ),
+    Mutant(
+        "W&B is sent what a kill may take back",
+        "show/wandb_view.py",
+        'event in ("started", "saved", "ended")',
+        "event",
+        WANDB,
+    ),
+    Mutant(
+        "W&B is sent what it has",
+        "show/wandb_view.py",
+        "run.step if run.resumed else 0",
+        "0",
+        WANDB,
+    ),
+    Mutant(
+        "W&B has the rows of a run that may go another way",
+        "show/wandb_view.py",
+        ' and row.get("event") != "failed"',
+        "",
+        WANDB,
+    ),
+    Mutant(
+        "two histories of W&B's lie side by side",
+        "show/wandb_view.py",
+        "        if not _is_synced(path):",
+        "        if False:",
+        WANDB,
+    ),
+    Mutant(
+        "W&B is sent a history that it knows, under its id",
+        "show/wandb_view.py",
+        "if not name or (offline and (",
+        "if not name or (False and (",
+        WANDB,
     ),
 )
 

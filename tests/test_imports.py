@@ -34,6 +34,7 @@ ONE_DOOR = {
     "scipy": {"data.doubts", "data.ink", "report.scores", "report.sweep_statistics"},
     "sklearn": {"report.scores"},
     "tensorboardX": {"show.tensorboard"},
+    "wandb": {"show.wandb_view"},
     "starlette": {"serve.app"},
     "uvicorn": {"serve", "serve.connection"},
     "jax2onnx": {"export.onnx"},

@@ -20,6 +20,8 @@ _HARMLESS = (
     "observers",
     "log_probabilities",
     "tensorboard",
+    "writers",
+    "on_writer_fault",
     "compilation_cache",
     "task.judge",
     "data.name",

@@ -81,6 +81,13 @@ def default_config() -> ConfigDict:
     # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each
     # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.
     config.tensorboard = False
+    # Functions of (event, step, row, context) that are handed every row once it is on the disk, as
+    # show/writers.py says: 'wandb' for Weights & Biases, which needs pip install -e '.[wandb]', or
+    # 'package.module:function'.
+    config.writers = ()
+    # What happens where one of them raises, which is reported: 'drop' goes on without it until the
+    # next start; 'stop' ends the run, which keeps what it has saved.
+    config.on_writer_fault = "drop"
 
     # What is compiled is kept in ~/.cache/mnist_flax/compiled and read by the next start, of this
     # recipe on this machine.

@@ -38,6 +38,8 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
         )
     try:
         module = importlib.import_module(module_name)
+    except UsageError:  # which says already what it is and what to do
+        raise
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not (module_name + ".").startswith(missing + "."):

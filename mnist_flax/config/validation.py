@@ -160,6 +160,7 @@ def _faults(config: ConfigDict) -> list[str]:
 _ONE_OF = {
     "on_damaged_checkpoint": ("stop", "previous"),
     "on_bad_step": ("stop", "skip"),
+    "on_writer_fault": ("drop", "stop"),
     "compute_dtype": ("float32", "bfloat16"),
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mnist_flax.errors import UserError
+from mnist_flax.workdir.rows import split_of
 
 try:
     from tensorboardX import summary
@@ -72,7 +73,7 @@ class EventFile:
             for part in _hparams(hparams, metrics):
                 self._add(Event(wall_time=time.time(), summary=part))
             for row in rows:
-                place = _split(row), row["step"]
+                place = split_of(row), row["step"]
                 if place in images:
                     self._add(images[place])
                 self._add_row(row, curves[place].wall_time if place in curves else time.time())
@@ -137,14 +138,9 @@ def _empty_or_remove(path: Path) -> None:
         path.unlink()
 
 
-def _split(row: Mapping[str, Any]) -> str:
-    """'train', 'eval', 'select' or 'epoch'; '' for a row of another kind."""
-    return row.get("split") or ("epoch" if row.get("event") == "epoch" else "")
-
-
 def _scalars(row: Mapping[str, Any]) -> list[Any]:
     """Returns the values 'train/loss', … of a row: float32."""
-    split = _split(row)
+    split = split_of(row)
     return [
         value
         for name, number in row.items()

@@ -18,6 +18,7 @@ from mnist_flax.data.feeding import eval_source, train_source
 from mnist_flax.data.placement import ONE_DEVICE, Placement
 from mnist_flax.data.sources import Source, num_examples
 from mnist_flax.show.observers import Observer, find_observers
+from mnist_flax.show.writers import WriterFunction, find_writers
 from mnist_flax.tasks import create_task
 from mnist_flax.training.timetable import Timetable
 from mnist_flax.use.evaluation import find_measure
@@ -36,6 +37,7 @@ class Plan:
       task: what is learnt.
       measure: of whole evaluations, beside the task's means.
       observers: of the task and of the config.
+      writers: of the config.
       times: when what happens.
       tried: the form of its state, and its slow layers.
       placement: the devices that the run is on.
@@ -49,6 +51,7 @@ class Plan:
     task: Task
     measure: Measure
     observers: tuple[Observer, ...]
+    writers: tuple[WriterFunction, ...]
     times: Timetable
     tried: Tried
     placement: Placement = ONE_DEVICE
@@ -61,6 +64,7 @@ def check(config: ConfigDict) -> None:
         others=(
             pretended_task,
             lambda c: find_observers(c.observers or ()),  # None is told already
+            lambda c: find_writers(c.writers or ()),
             lambda c: create_augment(c.augment),
             lambda c: data.check(c.data),
         ),
@@ -110,6 +114,7 @@ def gather(
         task=task,
         measure=find_measure(task, config, dataset, dataset.choosing.images),
         observers=find_observers((*task.observers, *config.observers)),
+        writers=find_writers(config.writers),
         times=times,
         tried=tried,
         placement=placement,

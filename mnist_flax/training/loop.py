@@ -164,4 +164,5 @@ def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:
     if at.saved_step is None:  # so that the rows tell of it when the saves are lost
         run.writer.event(at.step, "saved", f"First save: step {at.step:,}.")
     at.saved_step, at.improved = at.step, False
+    run.writer.saved(at.step)
     observe(run, at, state, "saved", {})

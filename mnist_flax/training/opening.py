@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_collections import FrozenConfigDict
+
 from mnist_flax.config import flatten
 from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
+from mnist_flax.show.writers import Context, Writers
 from mnist_flax.training import finetune, lost_saves, resume
 from mnist_flax.training.compilation import Compiler, init_state
 from mnist_flax.training.gather import Plan
@@ -100,6 +103,8 @@ def opened(
             _keep_known_images(plan, workdir, writer, before)
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
+        if plan.writers:
+            stack.enter_context(_writers(plan, workdir, writer, console, at))
         if taken:
             writer.event(at.step, "init_from", taken)
         elif init_from:
@@ -170,6 +175,8 @@ def finished_told(plan: Plan, workdir: Path, step: int) -> str:
         )
     if plan.config.tensorboard and not (workdir / "tensorboard").exists():
         message += " Event files for TensorBoard take one more step."
+    if plan.writers:
+        message += " Its writers are called again with one more step."
     return message
 
 
@@ -184,4 +191,25 @@ def _event_file(plan: Plan, workdir: Path, writer: Writer, step: int) -> Iterato
     event_file = EventFile(workdir / "tensorboard", rows, hparams, metrics, tell)
     writer.event_file = event_file
     with contextlib.closing(event_file):
+        yield
+
+
+@contextlib.contextmanager
+def _writers(
+    plan: Plan, workdir: Path, writer: Writer, console: Console, at: Standing
+) -> Iterator[None]:
+    """Has config.writers told of what is written, from here to the end."""
+    context = Context(
+        config=FrozenConfigDict(plan.config),
+        spec=plan.spec,
+        steps_per_epoch=plan.times.steps_per_epoch,
+        workdir=workdir,
+        rows=functools.partial(read_rows, workdir),
+        memory={},
+    )
+    named = tuple(zip(plan.config.writers, plan.writers, strict=True))
+    on_fault = plan.config.on_writer_fault
+    writer.writers = Writers(named, context, on_fault, writer.record, console.say)
+    with writer.writers.told_of_errors(lambda: at.step):
+        writer.writers.tell("started", at.step, {})
         yield

@@ -11,6 +11,7 @@
                      plain_path.py has Orbax take any name for a name
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py
+    wandb/           show/wandb_view.py
     report/          report/
     export/          export/
 

@@ -28,8 +28,10 @@ _LATER = {
     "ema_decay": 0.0,
     "log_norms": False,
     "on_bad_step": "stop",
+    "on_writer_fault": "drop",
     "plateau_factor": 0.5,
     "plateau_patience": 0,
+    "writers": [],
 }
 _LATER_DATA = {
     "balance": False,

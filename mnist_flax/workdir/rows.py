@@ -72,6 +72,11 @@ def last_evaluation(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return evaluations[-1] if evaluations else {}
 
 
+def split_of(row: Mapping[str, Any]) -> str:
+    """'train', 'eval', 'select' or 'epoch'; '' for a row of another kind."""
+    return row.get("split") or ("epoch" if row.get("event") == "epoch" else "")
+
+
 def truncate_rows(workdir: Path, step: int) -> int:
     """Drops the rows after a step, which a resumed run will write again; counts the others."""
     rows = [row for row in read_rows(workdir) if row["step"] <= step]

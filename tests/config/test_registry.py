@@ -67,6 +67,14 @@ def test_a_path_is_no_module(name: str, told: str) -> None:
     assert told in refusal(name)
 
 
+def test_a_module_that_says_itself_what_it_lacks(folder: Path) -> None:
+    (folder / "own_lacking.py").write_text(
+        "from mnist_flax.errors import UsageError\nraise UsageError('Install it.')"
+    )
+    with pytest.raises(UsageError, match=r"^Install it\.$"):
+        resolve("own_lacking:Net", TABLE, "config.model.name")
+
+
 def test_a_missing_attribute_names_the_nearest(folder: Path) -> None:
     (folder / "own_misspelt.py").write_text("class Network: ...")
     message = refusal("own_misspelt:Netwrok")

@@ -45,6 +45,8 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
     "checkpoint_every_steps": (-1, "=-1: must be at least 0."),
     "keep_checkpoints": (0, "=0: must be at least 1."),
     "on_damaged_checkpoint": ("next", "='next': must be 'stop' or 'previous'."),
+    "writers": (("wanb",), "='wanb': unknown. Did you mean 'wandb'? Known: wandb; or 'pack"),
+    "on_writer_fault": ("skip", "='skip': must be 'drop' or 'stop'."),
     "data.name": ("", " is empty: known are mnist, fashion_mnist, kmnist, mnist_sample."),
     "data.data_dir": ("", " is empty: give a directory or leave the field out."),
     "data.train_split": ("train[", "='train[': 'train[' is not a split's name with an optional"),
