@@ -8,6 +8,7 @@ validation.py  every fault of a config at once
 """
 
 from mnist_flax.config.changes import (
+    OF_EXTRA_SPLITS,
     WHAT_IS_EVALUATED,
     diff,
     flatten,
@@ -18,6 +19,7 @@ from mnist_flax.config.changes import (
 from mnist_flax.config.fields import default_config
 
 __all__ = [
+    "OF_EXTRA_SPLITS",
     "WHAT_IS_EVALUATED",
     "default_config",
     "diff",

@@ -138,7 +138,7 @@ def _empty_or_remove(path: Path) -> None:
 
 
 def _split(row: Mapping[str, Any]) -> str:
-    """'train', 'eval', 'select' or 'epoch'; '' for a row of another kind."""
+    """'train', 'eval', 'select', an extra split's or 'epoch'; '' for a row of another kind."""
     return row.get("split") or ("epoch" if row.get("event") == "epoch" else "")
 
 

@@ -34,6 +34,7 @@ def train(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     init_from: InitFrom | tuple[Any, ...] | None = None,
+    data: Any = None,
 ) -> TrainState:
     """Trains until the config's last step, or goes on with the run that the workdir holds.
 
@@ -48,6 +49,10 @@ def train(
       init_from: (workdir of another run, 'latest', 'best' or a step), and more, see InitFrom: a
         run that starts takes its parameters from there, as far as they fit. One that goes on does
         not look at it.
+      data: what is trained and evaluated on, in the place of what the config names: (images,
+        labels, eval_images, eval_labels), images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3,
+        labels whole numbers [N]; or (train, eval), two data sets of another library. See
+        data/handed_in.py. A run that goes on needs the same ones.
 
     Returns:
       The state at the last step reached.
@@ -57,13 +62,13 @@ def train(
       UserError: the data, the workdir or its checkpoints do not allow the run, or it diverged.
     """
     require_jax()
-    check(config)
+    check(config, data is not None)
     workdir = Path(workdir)
     placement = Placement.over(jax.devices())
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes_told(placement))
         console = stack.enter_context(Console(silent=not placement.writes))
-        plan = gather_everywhere(config, workdir, placement, console)
+        plan = gather_everywhere(config, workdir, placement, console, data)
         source = InitFrom(*init_from) if init_from else None
         compiler = Compiler(plan)
 

@@ -33,6 +33,7 @@ _LATER = {
 }
 _LATER_DATA = {
     "balance": False,
+    "extra_eval_splits": {},
     "resize": None,
     "select_split": "",
     "stream": False,
