@@ -1,12 +1,12 @@
 """Data that are handed in: arrays, and objects as torchvision, Hugging Face and TFDS have them."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handed import NAMES, Cifar, Face, Plain, Torch
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -20,7 +20,6 @@ from mnist_flax.errors import UsageError, UserError
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 5), np.uint8)
 LABELS = np.arange(40) % 4
 ARRAYS = (IMAGES[:30], LABELS[:30], IMAGES[30:], LABELS[30:])
-NAMES = ["ankle", "boot", "coat", "dress"]
 
 
 def config_of(**changes: Any) -> ConfigDict:
@@ -31,50 +30,6 @@ def config_of(**changes: Any) -> ConfigDict:
 
 def load(given: Any, **changes: Any) -> Dataset:
     return data.load(config_of(**changes), lambda line: None, given)
-
-
-class Torch:
-    """As torchvision's: (picture, label), with .classes."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Any = NAMES):
-        self.images, self.labels, self.classes = images, labels, classes
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Any:
-        return Image.fromarray(self.images[index]), int(self.labels[index])
-
-
-class Face(Torch):
-    """As Hugging Face's: {'image': …, 'label': …}, with .features."""
-
-    key = "image"
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Any = NAMES):
-        super().__init__(images, labels, None)
-        self.features = {self.key: "Image", "label": SimpleNamespace(names=classes)}
-
-    def __getitem__(self, index: int) -> Any:
-        picture, label = super().__getitem__(index)
-        return {self.key: picture, "label": label}
-
-
-class Cifar(Face):
-    key = "img"
-
-
-class Plain:
-    """A sequence of whatever is given."""
-
-    def __init__(self, *given: Any):
-        self.given = given
-
-    def __len__(self) -> int:
-        return len(self.given)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.given[index]
 
 
 def pair(kind: Any, **fields: Any) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import TESTS, events, rows
+from handed import Torch
 from ml_collections import ConfigDict
 from tiny import get_config
 
@@ -89,21 +90,9 @@ def test_a_run_says_that_they_were_handed_in(handed: Path, from_files: Path) -> 
 def test_a_stopped_run_goes_on_with_the_same_in_another_form(
     arrays: Arrays, handed: Path, tmp_path: Path
 ) -> None:
-    class Items:
-        """The same images, one by one."""
-
-        def __init__(self, images: np.ndarray, labels: np.ndarray):
-            self.images, self.labels = images, labels
-
-        def __len__(self) -> int:
-            return len(self.images)
-
-        def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-            return self.images[index], int(self.labels[index])
-
     stop = (tmp_path / "checkpoints/latest/4").exists
     assert int(train(config_of(), tmp_path, should_stop=stop, data=arrays).step) == 8
-    objects = (Items(*arrays[:2]), Items(*arrays[2:]))
+    objects = (Torch(*arrays[:2], None), Torch(*arrays[2:], None))
     assert int(train(config_of(), tmp_path, data=objects).step) == 40
     same_bits(handed, tmp_path)
     assert rows(tmp_path) == rows(handed)
