@@ -1,5 +1,6 @@
 """What a config names, found and put together: data, sources, task, timetable."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +91,11 @@ def pretended_task(config: ConfigDict) -> Task:
 
 def _refuse_extra_measures(config: ConfigDict) -> None:
     """Raises UsageError for extra splits of a task that measures more than means over images."""
-    if config.data.extra_eval_splits and pretended_task(config).measure:
+    measure = ""
+    if config.data.extra_eval_splits:
+        with contextlib.suppress(UsageError):  # it is told already
+            measure = pretended_task(config).measure
+    if measure:
         raise UsageError(
             f"config.data.extra_eval_splits: the task {config.task.name!r} does not use it: what "
             "it measures is no mean over the images of a split, but its drawings, say "

@@ -52,7 +52,8 @@ def gather_everywhere(
     )
     found = placement.agree(own.data.data_dir)
     # The others may have theirs elsewhere, in their own default place.
-    if own.data.data_dir is None and found is not None and Path(found).expanduser().is_dir():
+    unnamed = own.data.data_dir is None and given is None
+    if unnamed and found is not None and Path(found).expanduser().is_dir():
         own = own.copy_and_resolve_references()
         own.data.data_dir = found
 

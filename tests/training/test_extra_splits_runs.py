@@ -19,6 +19,7 @@ from mnist_flax import restore, train
 from mnist_flax.core import evaluation
 from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.errors import UsageError, UserError
+from mnist_flax.export.model_card import without_places
 from mnist_flax.report import plots, write_report
 from mnist_flax.show.writer import Writer
 from mnist_flax.training import check, compilation, loop
@@ -121,6 +122,14 @@ def test_a_run_says_what_it_evaluates_besides(with_extra: Path, far: Path) -> No
         "37 of the 37 images of config.data.extra_eval_splits.seen are trained on, too, by their "
         "digests: their figures look better than the network is."
     )
+
+
+def test_a_model_card_says_nothing_of_their_place(with_extra: Path, far: Path) -> None:
+    config = json.loads((with_extra / "config.json").read_text())["config"]
+    told = without_places(config)["data"]
+    assert told["extra_eval_splits"] == {**EXTRA, "far": {"name": "inverted"}}
+    assert "data_dir" not in told
+    assert config["data"]["extra_eval_splits"]["far"]["data_dir"] == str(far)
 
 
 def test_event_files_have_their_curves(with_extra: Path) -> None:
