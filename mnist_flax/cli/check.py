@@ -40,7 +40,7 @@ def check_as_asked(launch: Launch) -> int:
     from mnist_flax.training.finetune import InitFrom
     from mnist_flax.training.gather import check, gather
     from mnist_flax.training.outlook import look_at
-    from mnist_flax.training.resume import with_own_data
+    from mnist_flax.training.own_data import with_own_data
     from mnist_flax.training.trial import try_out
 
     require_jax()
@@ -62,10 +62,12 @@ def check_as_asked(launch: Launch) -> int:
 
 
 def _say_data(plan: "Plan") -> None:
-    from mnist_flax.show.data_lines import data_line, shape_line
+    from mnist_flax.show.data_lines import data_line, extra_lines, shape_line
 
     say(data_line(plan.dataset))
     say(shape_line(plan.dataset))
+    for line in extra_lines(plan.dataset):
+        say(line)
     for note in plan.dataset.notes:
         say(note)
 

@@ -35,6 +35,8 @@ _HARMLESS = (
     "data.stream",
     "data.fallback",
 )
+# Likewise every field of this section: what is evaluated besides never chooses and never counts.
+OF_EXTRA_SPLITS = "data.extra_eval_splits."
 
 
 # Among them: what evaluations say and when, which matters to a run that may end or slow down by it.
@@ -78,16 +80,24 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[Config
             new[other] = None
     with new.unlocked():  # fields may be added, and a section of an augmentation
         for name, value in overrides.items():
-            _set(new, name.split("."), value)
+            _set(new, name, value)
     return new, notes
 
 
-def _set(config: ConfigDict, path: list[str], value: Any) -> None:
-    for part in path[:-1]:
+def _set(config: ConfigDict, name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for place, part in enumerate(path):
         if part not in config:
             config[part] = ConfigDict()
+        if not isinstance(config[part], ConfigDict):
+            before = ".".join(path[: place + 1])
+            raise UsageError(
+                f"--config.{name}={value}: config.{before} is {config[part]!r} here, no section."
+            )
         config = config[part]
-    config[path[-1]] = value
+    if isinstance(config.get(last), ConfigDict) and not isinstance(value, ConfigDict | dict):
+        raise UsageError(f"--config.{name}={value}: config.{name} is a section here.")
+    config[last] = value
 
 
 def may_be_added(field: str) -> bool:
@@ -95,6 +105,8 @@ def may_be_added(field: str) -> bool:
     parts = field.split(".")
     if parts[0] == "augment":  # .function.parameter
         return len(parts) == 3 and parts[1] != "order"
+    if field.startswith(OF_EXTRA_SPLITS):  # .name, or .name.data_dir
+        return len(parts) in (3, 4)
     return parts[0] in ("task", "model", "optimizer", "schedule") and len(parts) == 2
 
 
@@ -165,4 +177,4 @@ def is_harmless(field: str, *, length_matters: bool) -> bool:
     """
     if field in ("num_steps", "num_epochs"):
         return not length_matters
-    return field in _HARMLESS
+    return field in _HARMLESS or field.startswith(OF_EXTRA_SPLITS)

@@ -111,6 +111,10 @@ def default_config() -> ConfigDict:
     # evaluations during training are made on them, and choose the best save. Empty: those of
     # eval_split choose, and whatever judges the best save on them says so.
     config.data.select_split = ""
+    # Images that are evaluated whenever those are, and choose nothing: by a name of yours, which
+    # their rows bear, a split, {'shifted': 'test[:1000]'}, or one of other data with the same
+    # classes: {'shifted': {'data_dir': …, 'name': …, 'split': …}}. Of these three one is enough.
+    config.data.extra_eval_splits = ConfigDict()
     # A seed: the train split followed by the eval split is permuted and cut at their sizes again.
     config.data.resplit = config_dict.placeholder(int)
     # Six times as many images to train on, none of them stored: each as it is, shifted by a pixel
@@ -135,4 +139,5 @@ def default_config() -> ConfigDict:
     config.lock()
     for section in ("task", "model", "optimizer", "schedule", "augment"):  # that pass fields on
         config[section].unlock()
+    config.data.extra_eval_splits.unlock()
     return config

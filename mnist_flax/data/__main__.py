@@ -6,7 +6,8 @@ python -m mnist_flax.data mnist FOLDER
 import sys
 
 from mnist_flax.config.paths import expanded
-from mnist_flax.data import CLASS_NAMES, tfds_source
+from mnist_flax.data import tfds_source
+from mnist_flax.data.dataset import CLASS_NAMES
 from mnist_flax.errors import UserError
 
 

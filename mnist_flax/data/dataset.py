@@ -3,15 +3,22 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mnist_flax.data import preparation
 from mnist_flax.data.preparation import Preparation
 from mnist_flax.data.splits import count_shared, resolve_split
-from mnist_flax.data.streamed_images import Images, StreamedImages, blocks, joined, taken
+from mnist_flax.data.streamed_images import (
+    Images,
+    StreamedImages,
+    blocks,
+    image_digests,
+    joined,
+    taken,
+)
 from mnist_flax.errors import UsageError, UserError
 
 # The class names that TFDS gives; a dataset of another name brings its own or is numbered.
@@ -49,13 +56,34 @@ class Raw:
 
 
 @dataclass(frozen=True, eq=False)
+class Extra:
+    """Images that are evaluated besides, and choose nothing.
+
+    `name` is that of their data, and `source` says which part of them it is.
+    """
+
+    split: Split
+    name: str
+    source: str
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 (hex) of the digests of the images and of their labels."""
+        digest = hashlib.sha256(f"{self.split.images.shape}\n".encode())
+        digest.update(image_digests(self.split.images).astype("<u8").tobytes())
+        digest.update(self.split.labels.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """The data of a run: train and eval, images uint8 [N, H, W, C], labels int32 [N].
 
     `fingerprint` is the SHA-256 of the splits in order and of the class names: equal data has
     an equal fingerprint, wherever it came from. `notes` are lines that the user must see.
-    `data_dir` is the folder that it was found in, absolute; None for the sample. `select` holds
-    the images that choose the best save, None where those of `eval` do.
+    `data_dir` is the folder that it was found in, absolute; None for the sample and for data that
+    were `handed_in`. `select` holds the images that choose the best save, None where those of
+    `eval` do; `extra` those of config.data.extra_eval_splits, by name.
     """
 
     name: str
@@ -67,6 +95,8 @@ class Dataset:
     notes: tuple[str, ...]
     data_dir: str | None = None
     select: Split | None = None
+    handed_in: bool = False
+    extra: Mapping[str, Extra] = field(default_factory=dict)
 
     @property
     def chooses(self) -> str:
@@ -105,11 +135,11 @@ def make_dataset(
     Raises UserError for faulty data, UsageError for a split expression that does not fit it, or
     for images that would be trained on and choose.
     """
-    _check(raw)
+    check_raw(raw)
     sizes = {split: len(data.labels) for split, data in raw.splits.items()}
     train_ranges = resolve_split(train_split, sizes, "config.data.train_split")
     eval_ranges = resolve_split(eval_split, sizes, "config.data.eval_split")
-    train, evaluation, select = _take(raw, train_ranges), _take(raw, eval_ranges), None
+    train, evaluation, select = take(raw, train_ranges), take(raw, eval_ranges), None
     notes = raw.notes
     if shared := count_shared(train_ranges, eval_ranges):
         notes += (f"train and eval share {shared:,} images: the accuracy will look too good.",)
@@ -122,7 +152,7 @@ def make_dataset(
             _refuse_shared(shared, select_split, "eval_split", eval_split)
         elif shared:
             notes += (f"eval and select share {shared:,} images: those judge what they chose.",)
-        select = _take(raw, select_ranges)
+        select = take(raw, select_ranges)
     source = raw.source
     if resplit is not None:
         train, evaluation = _resplit(train, evaluation, resplit)
@@ -158,7 +188,8 @@ def _resplit(train: Split, evaluation: Split, seed: int) -> tuple[Split, Split]:
     return first, second
 
 
-def _take(raw: Raw, ranges: list[tuple[str, int, int]]) -> Split:
+def take(raw: Raw, ranges: list[tuple[str, int, int]]) -> Split:
+    """Returns the images of a selection, as resolve_split returns it."""
     images = [taken(raw.splits[name].images, slice(start, stop)) for name, start, stop in ranges]
     labels = [raw.splits[name].labels[start:stop] for name, start, stop in ranges]
     if len(ranges) == 1:  # a view: no second copy of 47 MB
@@ -166,7 +197,8 @@ def _take(raw: Raw, ranges: list[tuple[str, int, int]]) -> Split:
     return Split(joined(images), np.concatenate(labels))
 
 
-def _check(raw: Raw) -> None:
+def check_raw(raw: Raw) -> None:
+    """Raises UserError for what no source may return: other types, lengths, sizes or labels."""
     shape, classes = None, len(raw.class_names)
     for name, split in raw.splits.items():
         where, images, labels = f"{raw.source}, {name}", split.images, split.labels

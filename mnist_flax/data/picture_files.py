@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from mnist_flax.data.pictures import PictureError, opened, quiet
 from mnist_flax.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFile
+    from PIL import Image
 
 FORMATS = (*pictures.FORMATS, "WEBP")
 
@@ -56,6 +56,30 @@ def read(path: Path) -> Picture:
         raise UserError(f"{path} cannot be read: {error.strerror}. Check the file.") from None
 
 
+def is_picture(value: Any) -> bool:
+    """Says whether something is a picture of Pillow's."""
+    from PIL import Image
+
+    return isinstance(value, Image.Image)
+
+
+def taken(image: "Image.Image") -> np.ndarray:
+    """Returns a picture of another library as `read` returns one of a file: uint8 [H, W, C].
+
+    The picture itself is not changed. Raises PictureError as `pixels` does, and for one that cannot
+    be decoded.
+    """
+    from PIL import ImageOps
+
+    try:
+        with quiet():
+            return pixels(ImageOps.exif_transpose(image), deep=True)
+    except PictureError:
+        raise
+    except Exception as error:  # of a dozen types, by decoder and by kind of damage
+        raise PictureError(f"it cannot be decoded ({' '.join(str(error).split())[:80]})") from error
+
+
 def has_grey_palette(image: "Image.Image") -> bool:
     """Says whether all colours of a picture's palette are grey; transparent ones count as colour.
 
@@ -67,7 +91,7 @@ def has_grey_palette(image: "Image.Image") -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def pixels(file: "ImageFile.ImageFile", *, upright: bool = False, deep: bool = False) -> np.ndarray:
+def pixels(file: "Image.Image", *, upright: bool = False, deep: bool = False) -> np.ndarray:
     """Returns a picture as uint8 [H, W, 1] when grey or black-and-white (0, 255), else [H, W, 3].
 
     A palette is resolved, to grey where all of its colours are. An alpha channel is dropped where
@@ -75,14 +99,14 @@ def pixels(file: "ImageFile.ImageFile", *, upright: bool = False, deep: bool = F
     `upright` an EXIF orientation is applied. 16-bit grey is divided by 257 with `deep`, and raises
     PictureError without it, as 16-bit colour does.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    image: Image.Image = file
+    image = file
     mode, grey_palette = image.mode, has_grey_palette(image)
     # Pillow cuts 16-bit colour to 8 bits without a word; only the decoder's name tells.
     is_deep = mode.startswith("I")
     if (is_deep and not deep) or (
-        not is_deep and any(";16" in str(tile.args) for tile in file.tile)
+        not is_deep and any(";16" in str(tile.args) for tile in getattr(file, "tile", ()))
     ):
         raise PictureError("it has 16 bits a channel; save it with 8")
     if upright:

@@ -51,6 +51,7 @@ def surveyed(dataset: Dataset, report: Callable[[str], None]) -> Dataset:
         train=known(dataset.train),
         eval=known(dataset.eval),
         select=None if dataset.select is None else known(dataset.select),
+        extra={name: replace(of, split=known(of.split)) for name, of in dataset.extra.items()},
         fingerprint=kept["fingerprint"].item(),
         notes=(*dataset.notes, *notes),
     )

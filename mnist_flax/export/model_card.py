@@ -55,9 +55,7 @@ def model_card(
       known: what there is to say of evaluated images that the run was trained or chosen on.
     """
     files = [Path(row["file"]).name for row in rows]
-    config = recorded["config"] | {"data": dict(recorded["config"]["data"])}
-    config["data"].pop("data_dir", None)
-    config["task"] = {k: v for k, v in config["task"].items() if k != "judge"}  # a folder, too
+    config = without_places(recorded["config"])
     shape, network = restored.image_shape, networks[0]
     of_stem = {each.stem: each for each in networks}
     of_file = [of_stem[file.partition(".")[0]] for file in files]
@@ -76,6 +74,19 @@ def model_card(
         "## Versions\n\n" + _versions(recorded.get("environment", {}), files),
     )
     return "\n\n".join(chapters) + "\n"
+
+
+def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's config without what names folders: of its data, and of its judge."""
+    task = {name: value for name, value in config["task"].items() if name != "judge"}
+    data = {name: value for name, value in config["data"].items() if name != "data_dir"}
+    data["extra_eval_splits"] = {
+        name: {part: value for part, value in asked.items() if part != "data_dir"}
+        if isinstance(asked, Mapping)
+        else asked
+        for name, asked in data.get("extra_eval_splits", {}).items()
+    }
+    return {**config, "task": task, "data": data}
 
 
 def _title(restored: Restored, network: Network) -> str:

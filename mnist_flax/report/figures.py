@@ -45,7 +45,8 @@ def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[
         )
         made.append(drawn(place, figure, alt))
 
-    rows = {"train": history.train, history.evaluated_on: history.eval}
+    rows = {"train": history.train, history.evaluated_on: history.eval, **history.extra}
+    columns = {**dict.fromkeys(history.extra, columns[history.evaluated_on]), **columns}
     for name, metric in task.metrics.items():
         lines = {
             split: points(of_split, name)

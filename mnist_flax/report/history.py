@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_flax.errors import UserError
-from mnist_flax.workdir.rows import METRICS_FILE, read_rows
+from mnist_flax.workdir.rows import METRICS_FILE, is_extra, read_rows
 
 Row = dict[str, Any]
 Points = tuple[list[int], list[float]]
@@ -23,6 +23,7 @@ class History:
     Attributes:
       train: rows, in the order of their steps; whole however often the run was resumed.
       eval: likewise, of the evaluations, whichever split they were made on.
+      extra: likewise, of those made besides, by the names of their splits.
       events: the other rows, those of figures left out.
       left_out: how many those are.
       resumes: the steps at which the run went on.
@@ -31,6 +32,7 @@ class History:
 
     train: list[Row]
     eval: list[Row]
+    extra: Mapping[str, list[Row]]
     events: list[Row]
     left_out: int
     resumes: list[int]
@@ -71,6 +73,10 @@ def read_history(
             *_of_split(rows, "eval", columns, workdir),
             *_of_split(rows, "select", columns, workdir),
         ],
+        extra={
+            name: _of_split(rows, name, {}, workdir)
+            for name in dict.fromkeys(row["split"] for row in rows if is_extra(row))
+        },
         events=events,
         left_out=len(told) - len(events),
         resumes=[row["step"] for row in events if row["event"] == "resumed"],

@@ -29,6 +29,7 @@ _COLOURS = {
     "light": ("#ffffff", "#24292f", "#d0d7de", ("#0969da", "#cf5a00", "#6e7781")),
     "dark": ("#15181d", "#d7dde4", "#3d444d", ("#58a6ff", "#ffa657", "#8b949e")),
 }  # those of page.html
+_MARKERS = "os^vDPX"  # of evaluations; all but the first are of extra splits
 
 
 def theme(name: str) -> AbstractContextManager[None]:
@@ -70,17 +71,23 @@ def curves(
     """Draws values over steps, a line each; vertical lines where the run was resumed.
 
     Args:
-      lines: {'train': (steps, values), …}; others than 'train' get a dot for each evaluation.
+      lines: {'train': (steps, values), …}; others than 'train' get a mark for each evaluation, and
+        all after the first of these, of extra splits, are dotted.
       ylabel: what the values are, with their unit.
       resumes: steps.
       yscale: 'linear', 'log', or 'accuracy', which is the logarithm of the share that is wrong.
     """
     figure = Figure(figsize=(5.6, 3.1))
     axes = figure.add_subplot()
+    evaluations = [name for name in lines if name != "train"]
     for name, (steps, values) in lines.items():
-        marker = "o" if name != "train" or len(steps) == 1 else None
-        colour = "C0" if name == "train" else "C1"
-        axes.plot(steps, values, label=name, marker=marker, color=colour)
+        if name == "train":
+            marker = "o" if len(steps) == 1 else None
+            axes.plot(steps, values, label=name, marker=marker, color="C0")
+            continue
+        place = evaluations.index(name)
+        marker, style = _MARKERS[place % len(_MARKERS)], ":" if place else "-"
+        axes.plot(steps, values, label=name, marker=marker, linestyle=style, color="C1")
     for place, step in enumerate(sorted(set(resumes))):
         label = "resumed" if place == 0 else None
         axes.axvline(step, color="C2", linestyle=(0, (4, 3)), linewidth=1, label=label)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from mnist_flax.core.task import Metric, Task
-from mnist_flax.workdir.rows import is_evaluation
+from mnist_flax.workdir.rows import is_evaluation, is_extra
 
 
 class Console:
@@ -106,7 +106,7 @@ def format_row(
     split = f"{row['split']:<5}"
     head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %  {split}"
     line = "  ".join(filter(None, [head, format_metrics(row, metrics)]))
-    if is_evaluation(row):
+    if is_evaluation(row) or (is_extra(row) and row["split"] != "epoch"):
         return f"{line}  {row['examples']:,} images"
     if row["split"] == "epoch":
         told = [f"loss summed {row['loss_sum']:.6g}"] if "loss_sum" in row else []

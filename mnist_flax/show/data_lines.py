@@ -16,6 +16,14 @@ def data_line(dataset: Dataset) -> str:
     return f"Data: {dataset.name}, {size}, from {dataset.source}."
 
 
+def extra_lines(dataset: Dataset) -> list[str]:
+    """Says what is evaluated besides, a line for each."""
+    return [
+        f"Evaluated besides: {name}, {len(extra.split.labels):,} images, {extra.source}."
+        for name, extra in dataset.extra.items()
+    ]
+
+
 def shape_line(dataset: Dataset) -> str:
     """Says of what shape the images are, and of which classes those that are trained on."""
     shape = "×".join(map(str, dataset.train.images.shape[1:]))

@@ -48,9 +48,9 @@ class Writer:
         self.event_file: EventFile | None = None
         self.writers: Writers | None = None
 
-    def row(self, step: int, split: str, **values: float) -> None:
-        """Writes a row of `split` 'train', 'eval' or 'select'."""
-        row = {"step": step, "split": split, **values, "dataset": self._dataset}
+    def row(self, step: int, split: str, dataset: str = "", /, **values: float) -> None:
+        """Writes a row of `split` 'train', 'eval' or 'select', or of an extra split of its data."""
+        row = {"step": step, "split": split, **values, "dataset": dataset or self._dataset}
         self._append(row)
         self._console.row(row)
         self._tell(row)

@@ -2,6 +2,7 @@
 
 run.py          train(): gather, open, compile, loop
 gather.py       what the config names: data, sources, task, timetable
+own_data.py     where the data of a run that goes on are
 opening.py      the workdir is opened; resume.py decides whether the run goes on from its saves
 lost_saves.py   whether the saves of a run are gone
 compilation.py  a run's programs

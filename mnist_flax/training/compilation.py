@@ -3,7 +3,7 @@
 import concurrent.futures
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,8 +25,11 @@ from mnist_flax.core.chunk import (
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Variables
 from mnist_flax.cpu import half_precision
-from mnist_flax.data.sources import Feed
+from mnist_flax.data.sources import Feed, Source
+from mnist_flax.data.streamed_images import StreamedImages
 from mnist_flax.training.gather import Plan
+
+_CHOOSING = ""  # among the names of splits, that of the one which chooses
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Programs:
         is first called.
       eval_chunk: (so_far, variables, feed, first, count) -> Evaluated, with `count` batches of the
         evaluation's source added, from the first-th on. What it is added to is donated.
+      extra_chunks: likewise, of the sources that are evaluated besides, by their splits' names.
       slow_layers: those for whose sake the steps of a chunk, and the batches of an evaluation, are
         called from Python, one by one.
       seconds: how long compilation took.
@@ -50,6 +54,7 @@ class Programs:
     train_chunk: Callable[[TrainState, Feed, jax.Array], tuple[TrainState, jax.Array]]
     last_batch: Callable[[TrainState, Feed], LastBatch]
     eval_chunk: Callable[[Evaluated, Variables, Feed, jax.Array, jax.Array], Evaluated]
+    extra_chunks: Mapping[str, Callable[..., Evaluated]]
     slow_layers: tuple[str, ...]
     seconds: float
     step: jax.stages.Compiled
@@ -97,7 +102,7 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
     started, zero = time.perf_counter(), jnp.int32(0)
     placement, in_python = plan.placement, bool(plan.tried.slow_layers)
     form = placement.form(plan.tried.form)
-    task, source, batches, seed = plan.task, plan.source, plan.eval_source, plan.config.seed
+    task, source, seed = plan.task, plan.source, plan.config.seed
     options = half_precision.options(plan.config.compute_dtype)
     whole = placement.everywhere  # what comes out, on every device
     jit = functools.partial(jax.jit, compiler_options=options, out_shardings=whole)
@@ -106,24 +111,32 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
     make_train = make_train_one if in_python else make_train_chunk
     make_eval = make_eval_one if in_python else make_eval_chunk
     counts = () if in_python else (zero,)
-    evaluate = jit(make_eval(task, batches.draw), donate_argnames="so_far")
-    so_far = placement.form(nothing_evaluated(task, form.variables, batches))
-    with placement.around():
-        eval_lowered = evaluate.lower(so_far, form.variables, batches.feed(0, 1), zero, *counts)
+
+    def lower_evaluation(batches: Source) -> jax.stages.Lowered:
+        evaluate = jit(make_eval(task, batches.draw), donate_argnames="so_far")
+        so_far = placement.form(nothing_evaluated(task, form.variables, batches))
+        with placement.around():
+            return evaluate.lower(so_far, form.variables, batches.feed(0, 1), zero, *counts)
+
+    sources, shared = {_CHOOSING: plan.eval_source, **plan.extra_sources}, _shared_programs(plan)
+    lowered = {name: lower_evaluation(sources[name]) for name in dict.fromkeys(shared.values())}
     train = jit(make_train(task, source.draw, seed), donate_argnames="state")
     with placement.around():
         train_lowered = train.lower(form, feed.result(), *counts)
     training = pool.submit(train_lowered.compile)
 
-    def after_training() -> Callable[..., Evaluated]:
+    def after_training(lowered: jax.stages.Lowered) -> Callable[..., Evaluated]:
         training.exception()  # waits: the first steps come before the first evaluation
-        return eval_lowered.compile()
+        return cast(Callable[..., Evaluated], lowered.compile())
 
-    evaluation = pool.submit(after_training)
+    evaluations = {name: pool.submit(after_training, each) for name, each in lowered.items()}
     pool.shutdown(wait=False)
 
-    def eval_chunk(*args: Any) -> Evaluated:
-        return evaluation.result()(*args)
+    def evaluating(name: str) -> Callable[..., Evaluated]:
+        def eval_chunk(*args: Any) -> Evaluated:
+            return evaluations[shared[name]].result()(*args)
+
+        return _evaluate_in_python(eval_chunk) if in_python else eval_chunk
 
     look = jit(make_last_batch(task, source.draw, seed))
 
@@ -136,13 +149,27 @@ def start_compiling(plan: Plan, step: int) -> Callable[[], Programs]:
         return Programs(
             train_chunk=_train_in_python(train_chunk) if in_python else train_chunk,
             last_batch=last_batch,
-            eval_chunk=_evaluate_in_python(eval_chunk) if in_python else eval_chunk,
+            eval_chunk=evaluating(_CHOOSING),
+            extra_chunks={name: evaluating(name) for name in plan.extra_sources},
             slow_layers=plan.tried.slow_layers,
             seconds=time.perf_counter() - started,
             step=train_chunk,
         )
 
     return finish
+
+
+def _shared_programs(plan: Plan) -> dict[str, str]:
+    """Returns, for each split that is evaluated, the first one that has the same program.
+
+    So have all that are of one size and lie in memory; what is streamed has its own.
+    """
+    extra = {name: extra.split.images for name, extra in plan.dataset.extra.items()}
+    first: dict[tuple[int, ...], str] = {}
+    return {
+        name: name if isinstance(images, StreamedImages) else first.setdefault(images.shape, name)
+        for name, images in {_CHOOSING: plan.dataset.choosing.images, **extra}.items()
+    }
 
 
 def _train_in_python(train_one: Callable[..., TrainState]) -> Callable[..., Any]:

@@ -1,7 +1,9 @@
 """What a config names, found and put together: data, sources, task, timetable."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,8 +17,10 @@ from mnist_flax.data.augment import check_augment, create_augment
 from mnist_flax.data.classes import lacking
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.feeding import eval_source, train_source
+from mnist_flax.data.handed_in import name_of
 from mnist_flax.data.placement import ONE_DEVICE, Placement
 from mnist_flax.data.sources import Source, num_examples
+from mnist_flax.errors import UsageError
 from mnist_flax.show.observers import Observer, find_observers
 from mnist_flax.show.writers import WriterFunction, find_writers
 from mnist_flax.tasks import create_task
@@ -33,6 +37,7 @@ class Plan:
       dataset: what the data are; their images are reached through the two sources.
       source: of the training batches.
       eval_source: of the batches that are evaluated during training.
+      extra_sources: of those that are evaluated besides, by the names of their splits.
       spec: what the task was told of the data.
       task: what is learnt.
       measure: of whole evaluations, beside the task's means.
@@ -47,6 +52,7 @@ class Plan:
     dataset: Dataset
     source: Source
     eval_source: Source
+    extra_sources: Mapping[str, Source]
     spec: Spec
     task: Task
     measure: Measure
@@ -57,8 +63,13 @@ class Plan:
     placement: Placement = ONE_DEVICE
 
 
-def check(config: ConfigDict) -> None:
-    """Raises UsageError with every fault of a config, before any data is loaded."""
+def check(config: ConfigDict, given: bool = False) -> None:
+    """Raises UsageError with every fault of a config, before any data is loaded.
+
+    Args:
+      config: after overrides.
+      given: whether the data are handed in, and not those that it names.
+    """
     validate(
         config,
         others=(
@@ -66,7 +77,8 @@ def check(config: ConfigDict) -> None:
             lambda c: find_observers(c.observers or ()),  # None is told already
             lambda c: find_writers(c.writers or ()),
             lambda c: create_augment(c.augment),
-            lambda c: data.check(c.data),
+            lambda c: data.check(c.data, given),
+            _refuse_extra_measures,
         ),
     )
     if config.tensorboard:  # it may not be installed
@@ -81,8 +93,25 @@ def pretended_task(config: ConfigDict) -> Task:
     return create_task(config, spec)
 
 
+def _refuse_extra_measures(config: ConfigDict) -> None:
+    """Raises UsageError for extra splits of a task that measures more than means over images."""
+    measure = ""
+    if config.data.extra_eval_splits:
+        with contextlib.suppress(UsageError):  # it is told already
+            measure = pretended_task(config).measure
+    if measure:
+        raise UsageError(
+            f"config.data.extra_eval_splits: the task {config.task.name!r} does not use it: what "
+            "it measures is no mean over the images of a split, but its drawings, say "
+            "(Task.measure). Leave it out."
+        )
+
+
 def gather(
-    config: ConfigDict, report: Callable[[str], None], placement: Placement = ONE_DEVICE
+    config: ConfigDict,
+    report: Callable[[str], None],
+    placement: Placement = ONE_DEVICE,
+    given: Any = None,
 ) -> Plan:
     """Loads the data, makes the task, and traces it once.
 
@@ -90,6 +119,8 @@ def gather(
       config: checked.
       report: is told of a download.
       placement: the devices that the run is on.
+      given: data that are handed in, as data.handed_in.read takes them; None for those that the
+        config names.
 
     Raises:
       UserError: the data are missing or faulty, or the task does not fit them.
@@ -98,7 +129,10 @@ def gather(
         # A scatter on uneven parts ends the process, from C++.
         uneven = "under JAX_ENABLE_X64 XLA cuts no batch into unequal parts, one for each device"
         placement.require_equal_parts(config.batch_size, uneven)
-    dataset = data.load(config.data, report=report)
+    if given is not None:
+        config = config.copy_and_resolve_references()
+        config.data.name = name_of(config.data)
+    dataset = data.load(config.data, report=report, given=given)
     dataset = replace(dataset, notes=(*dataset.notes, *lacking(dataset)))
     times = Timetable.from_config(config, num_examples(config, dataset))
     spec = Spec(dataset.train.images.shape[1:], dataset.class_names, times.total_steps)
@@ -110,6 +144,10 @@ def gather(
         dataset=dataset,
         source=train_source(config, dataset, placement),
         eval_source=eval_source(dataset.choosing, config.batch_size, placement),
+        extra_sources={
+            name: eval_source(extra.split, config.batch_size, placement)
+            for name, extra in dataset.extra.items()
+        },
         spec=spec,
         task=task,
         measure=find_measure(task, config, dataset, dataset.choosing.images),

@@ -2,14 +2,17 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mnist_flax.core.evaluation import evaluate
+from mnist_flax.core.chunk import Evaluated
+from mnist_flax.core.evaluation import Evaluation, evaluate
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.sums import empty, means
+from mnist_flax.data.sources import Source
 from mnist_flax.training.processes import require_one_state
 from mnist_flax.training.standing import Standing, consequence, improves
 from mnist_flax.training.telling import (
@@ -19,6 +22,7 @@ from mnist_flax.training.telling import (
     last_rates,
     observe,
     require_steps,
+    write_extra,
 )
 from mnist_flax.workdir.metadata import metadata_of
 
@@ -116,21 +120,25 @@ def _write_epoch(run: Run, at: Standing, state: TrainState) -> TrainState:
 
 
 def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
-    """Evaluates the state of this step, unless a stop cuts it short."""
+    """Evaluates the state of this step, unless a stop cuts it short: then nothing is written of it.
+
+    The row that counts is the last one: where it stands, those of the extra splits do (see
+    workdir/rows.py).
+    """
     plan = run.plan
-    result = evaluate(
-        run.programs.eval_chunk,
-        state.variables,
-        plan.eval_source,
-        plan.task,
-        run.should_stop,
-        plan.measure,
-        plan.placement.agree,
-    )
+    result = _result(run, state, run.programs.eval_chunk, plan.eval_source)
     if result is None:
         return
     if not all(map(math.isfinite, result.means.values())):
         raise diverged(run, at, state)
+    besides = {}
+    for name, source in plan.extra_sources.items():
+        extra = _result(run, state, run.programs.extra_chunks[name], source)
+        if extra is None:
+            return
+        besides[name] = extra
+    for name, extra in besides.items():
+        write_extra(run, at, name, extra)
     row = result.row()
     observe(run, at, state, "evaluated", row, result.outputs)
     run.writer.row(at.step, plan.dataset.chooses, **row)
@@ -141,6 +149,21 @@ def _evaluate(run: Run, at: Standing, state: TrainState) -> None:
     if at.step < plan.times.total_steps:
         for event, message in consequence(plan.task, at, state).told.items():
             run.writer.event(at.step, event, message)
+
+
+def _result(
+    run: Run, state: TrainState, eval_chunk: Callable[..., Evaluated], source: Source
+) -> Evaluation | None:
+    plan = run.plan
+    return evaluate(
+        eval_chunk,
+        state.variables,
+        source,
+        plan.task,
+        run.should_stop,
+        plan.measure,
+        plan.placement.agree,
+    )
 
 
 def _save(run: Run, at: Standing, state: TrainState, due: bool) -> None:

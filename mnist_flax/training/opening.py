@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from mnist_flax.config import flatten
+from mnist_flax.config import OF_EXTRA_SPLITS, flatten
 from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import TrainState
 from mnist_flax.errors import UserError
@@ -100,7 +100,8 @@ def opened(
             keep_chosen(workdir, plan.dataset.choosing.images)
         if saved is None:
             before = init_from.path if init_from and init_from.path.is_dir() else None
-            _keep_known_images(plan, workdir, writer, before)
+            keep_known(workdir, plan.dataset.train.images, before)
+        _say_known_images(plan, workdir, writer, at.step, start=saved is None)
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
         if plan.writers:
@@ -118,22 +119,27 @@ def is_finished(plan: Plan, at: Standing, state: TrainState) -> bool:
     return over and at.evaluation is not None and not at.improved
 
 
-def _keep_known_images(plan: Plan, workdir: Path, writer: Writer, before: Path | None) -> None:
-    """Writes which images a run knows; says how many of those held out are trained on all the same.
+def _say_known_images(plan: Plan, workdir: Path, writer: Writer, step: int, start: bool) -> None:
+    """Says how many of the images that a run is evaluated on it is trained on all the same.
 
-    Copies are such images: config.data.select_split is refused where it names the same ones.
+    Copies are such images: config.data.select_split is refused where it names the same ones. Of
+    select this is said at the start, of extra splits, which may be added, with every start.
     """
-    dataset = plan.dataset
-    keep_known(workdir, dataset.train.images, before)
-    if dataset.select is None:
-        return
-    known = count_known(workdir, dataset.select.images, chosen=False)
-    if known.trained_on:
-        message = (
-            f"{known.trained_on:,} of the {known.images:,} images of config.data.select_split "
-            "are trained on, too, by their digests: what they choose is chosen for what it knows."
-        )
-        writer.event(0, "known_images", message)
+    dataset, asked = plan.dataset, {}
+    if start and dataset.select is not None:
+        told = "what they choose is chosen for what it knows"
+        asked["config.data.select_split"] = (dataset.select, told)
+    for name, extra in dataset.extra.items():
+        told = "their figures look better than the network is"
+        asked[f"config.{OF_EXTRA_SPLITS}{name}"] = (extra.split, told)
+    for field, (split, told) in asked.items():
+        known = count_known(workdir, split.images, chosen=False)
+        if known.trained_on:
+            message = (
+                f"{known.trained_on:,} of the {known.images:,} images of {field} are trained on, "
+                f"too, by their digests: {told}."
+            )
+            writer.event(step, "known_images", message)
 
 
 def _measured_with(workdir: Path) -> dict[str, Any]:

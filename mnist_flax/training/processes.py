@@ -23,7 +23,7 @@ from mnist_flax.show.writer import Writer
 from mnist_flax.training.compilation import Compiler
 from mnist_flax.training.gather import Plan, gather
 from mnist_flax.training.opening import Opened
-from mnist_flax.training.resume import with_own_data
+from mnist_flax.training.own_data import with_own_data
 from mnist_flax.training.standing import Standing
 from mnist_flax.workdir.digests import state_digest
 from mnist_flax.workdir.environment import environment
@@ -35,27 +35,33 @@ _LOST = ("Gloo", "gloo", "NCCL", "coordination", "Barrier", "Connection closed",
 
 
 def gather_everywhere(
-    config: ConfigDict, workdir: Path, placement: Placement, console: Console
+    config: ConfigDict, workdir: Path, placement: Placement, console: Console, given: Any = None
 ) -> Plan:
     """Returns the plan of a run, which is the same in all processes.
 
     The first process loads its data before the others, so that one alone downloads and prepares
-    what is missing.
+    what is missing. Data that are `given` are handed to each process, and must be the same.
 
     Raises:
       UserError: as `gather` does, or the processes are not of one mind; in all of them.
     """
     writes = placement.writes
+    searches = writes and given is None
     own = placement.together(
-        lambda: with_own_data(config, workdir, console.say) if writes else config
+        lambda: with_own_data(config, workdir, console.say) if searches else config
     )
     found = placement.agree(own.data.data_dir)
     # The others may have theirs elsewhere, in their own default place.
-    if own.data.data_dir is None and found is not None and Path(found).expanduser().is_dir():
+    unnamed = own.data.data_dir is None and given is None
+    if unnamed and found is not None and Path(found).expanduser().is_dir():
         own = own.copy_and_resolve_references()
         own.data.data_dir = found
-    first = placement.together(lambda: gather(own, console.say, placement) if writes else None)
-    plan = placement.together(lambda: first or gather(own, console.say, placement))
+
+    def gathered() -> Plan:
+        return gather(own, console.say, placement, given)
+
+    first = placement.together(lambda: gathered() if writes else None)
+    plan = placement.together(lambda: first or gathered())
     placement.together(lambda: _require_same(placement, plan))
     return plan
 
@@ -63,11 +69,16 @@ def gather_everywhere(
 def _require_same(placement: Placement, plan: Plan) -> None:
     """Raises UserError if this process is to run something else than the first."""
     config = plan.config.to_dict()
-    config["data"].pop("data_dir")  # each machine may have them elsewhere
+    # Each machine may have them elsewhere.
+    for section in (config["data"], *config["data"]["extra_eval_splits"].values()):
+        if isinstance(section, dict):
+            section.pop("data_dir", None)
+    extra = {name: split.fingerprint for name, split in plan.dataset.extra.items()}
     known = environment(plan.config.compute_dtype, placement.devices)
     mine = {
         "config": config,
         "the data's fingerprint": plan.dataset.fingerprint,
+        "the fingerprint of the extra split": extra,
         **{name: value for name, value in known.items() if name not in _MAY_DIFFER},
     }
     firsts = placement.agree(mine)

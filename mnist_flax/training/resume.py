@@ -1,68 +1,26 @@
 """Whether a run may go on from what its workdir holds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config import WHAT_IS_EVALUATED, diff, is_harmless
+from mnist_flax.config import OF_EXTRA_SPLITS, WHAT_IS_EVALUATED, diff, is_harmless
 from mnist_flax.core.optimizers import length_matters
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.sums import empty
-from mnist_flax.data import place, sample
+from mnist_flax.data import sample
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
-from mnist_flax.show.data_lines import data_line
+from mnist_flax.show.data_lines import data_line, extra_lines
 from mnist_flax.show.writer import Writer
+from mnist_flax.training.own_data import where_they_were
 from mnist_flax.workdir.checkpoints import Checkpoints, DamagedCheckpoint
 from mnist_flax.workdir.environment import DRAWS, changes, environment
-from mnist_flax.workdir.files import read_config, write_config
+from mnist_flax.workdir.files import write_config
 from mnist_flax.workdir.metadata import describe_data
 from mnist_flax.workdir.rows import read_rows, truncate_rows
-
-
-def with_own_data(config: ConfigDict, workdir: Path, report: Callable[[str], None]) -> ConfigDict:
-    """Returns the config with the folder that a run has its data in, and reports which.
-
-    For a run that goes on, and a command that names no data_dir. Otherwise, and where the run had
-    its data in the default folder, the config stays as it is.
-
-    Raises:
-      UserError: the folder is not there any more.
-    """
-    unnamed = config.data.data_dir is None and config.data.name != sample.NAME
-    own = _own_data_dir(workdir) if unnamed else None
-    if own is None:
-        return config
-    if not Path(own).expanduser().is_dir():
-        raise UserError(
-            f"--workdir={workdir}: the data of its run were in {own}, which is not there. Put them "
-            "back, or say where they are with --config.data.data_dir=FOLDER"
-        )
-    report(f"config.data.data_dir is not given: the data of this run are in {own}.")
-    config = config.copy_and_resolve_references()
-    config.data.data_dir = own
-    return config
-
-
-def _own_data_dir(workdir: Path) -> str | None:
-    """Returns where the data of a saved run lay, if config.json tells and it was not the default.
-
-    What does not tell it is written anew; what the newest save says is compared in any case.
-    """
-    if not any((workdir / "checkpoints").glob("*/[0-9]*")):
-        return None
-    try:
-        recorded = read_config(workdir)
-    except UserError:
-        return None
-    dataset, theirs = recorded.get("dataset"), recorded["config"].get("data")
-    if not isinstance(dataset, dict) or not isinstance(theirs, dict):
-        return None
-    if dataset.get("name") == sample.NAME:
-        return None
-    return place.of_a_run(theirs.get("data_dir"), dataset.get("data_dir"))
 
 
 def restore_newest(
@@ -100,8 +58,8 @@ def newest_whole(
     """Returns the metadata and the state of the newest save that is whole; nothing is changed.
 
     With config.on_damaged_checkpoint='previous' damaged ones are passed over, the best save
-    included, and returned too. Metadata has one field more: 'changed', {field: [old, new]} for the
-    fields that changed without harm.
+    included, and returned too. Metadata has two fields more: 'changed', {field: [old, new]} for the
+    fields that changed without harm, and 'others', the extra splits whose images did.
 
     Returns:
       None where nothing was saved yet.
@@ -154,17 +112,15 @@ def _newest_metadata(
         for name, pair in changed.items()
         if not (is_harmless(name, length_matters=matters) or _is_more_patient(name, pair))
         or (evaluations_matter and name in WHAT_IS_EVALUATED)
-        or (other_data and name.startswith("data."))
+        or (other_data and name.startswith("data.") and not name.startswith(OF_EXTRA_SPLITS))
     }
     if other_data:
         keys = [key for key in ("name", "source", "fingerprint") if theirs[key] != ours[key]]
         harmful |= {f"the data's {key}": (theirs[key], ours[key]) for key in keys}
     if harmful:
         rows = "\n".join(f"  {name}: was {old}, now {new}" for name, (old, new) in harmful.items())
-        if other_data and theirs["name"] != ours["name"]:
-            rows += f"\n  (--config.data.name={theirs['name']} asks for the data that it was)"
-        if other_data and theirs.get("data_dir", ours["data_dir"]) != ours["data_dir"]:
-            rows += f"\n  (they were in --config.data.data_dir={theirs['data_dir']})"
+        if other_data:
+            rows += where_they_were(theirs, ours)
         raise UserError(
             f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
             f"Undo the change to go on, or start afresh with --workdir={workdir}-new; add "
@@ -176,7 +132,12 @@ def _newest_metadata(
             f"{workdir}/metrics.jsonl holds {kept} of the {metadata['rows']} rows that it had at "
             f"step {steps[-1]}. Put it back, or start afresh with --workdir={workdir}-new"
         )
-    return metadata | {"changed": {name: list(pair) for name, pair in changed.items()}}
+    before, now = theirs.get("extra_eval_splits", {}), ours["extra_eval_splits"]
+    both = before.keys() & now.keys()
+    return metadata | {
+        "changed": {name: list(pair) for name, pair in changed.items()},
+        "others": [n for n in sorted(both) if before[n]["fingerprint"] != now[n]["fingerprint"]],
+    }
 
 
 def _is_more_patient(name: str, pair: tuple[Any, Any]) -> bool:
@@ -237,6 +198,8 @@ def open_run(
     for note in dataset.notes:
         writer.event(step, "fallback" if dataset.name != config.data.name else "data", note)
     writer.event(step, "data", data_line(dataset))
+    for line in extra_lines(dataset):
+        writer.event(step, "data", line)
     if saved is None:
         again = " Nothing of the run before was saved: it starts again." if lost else ""
         writer.event(step, "started", f"Started in {workdir}.{again}")
@@ -253,6 +216,8 @@ def changes_told(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     message = ""
     for name, (old, new) in saved["changed"].items():
         message += f" config.{name} was {old}, is {new}."
+    for name in saved["others"]:
+        message += f" The images of config.{OF_EXTRA_SPLITS}{name} are others than they were."
     moved = changes(saved["environment"], now)
     for name, (old, new) in moved.items():
         message += f" {name} was {old}, is {new}."

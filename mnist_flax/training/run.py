@@ -39,6 +39,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     init_from: InitFrom | tuple[Any, ...] | None = None,
     profile: tuple[int, int] | None = None,
+    data: Any = None,
 ) -> TrainState:
     """Trains until the config's last step, or goes on with the run that the workdir holds.
 
@@ -56,6 +57,10 @@ def train(
       profile: (first, last): the steps after `first`, up to `last`, are traced by JAX's profiler
         into the workdir; see profile.py. Neither bits nor rows depend on it. Of several processes
         the first one is traced.
+      data: what is trained and evaluated on, in the place of what the config names: (images,
+        labels, eval_images, eval_labels), images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3,
+        labels whole numbers [N]; or (train, eval), two data sets of another library. See
+        data/handed_in.py. A run that goes on needs the same ones.
 
     Returns:
       The state at the last step reached.
@@ -69,13 +74,13 @@ def train(
         step: what was saved before stands.
     """
     require_jax()
-    check(config)
+    check(config, data is not None)
     workdir = Path(workdir)
     placement = Placement.over(jax.devices())
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes_told(placement))
         console = stack.enter_context(find_console(workdir, silent=not placement.writes))
-        plan = gather_everywhere(config, workdir, placement, console)
+        plan = gather_everywhere(config, workdir, placement, console, data)
         if window := placement.agree(profile):
             plan = replace(plan, times=replace(plan.times, window=Window(*window)))
             plan.times.require_window(0)

@@ -1,11 +1,13 @@
 """What a run consists of, and what it tells beside its rows: observers, its rates, why it ends."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mnist_flax.core.chunk import LastBatch
+from mnist_flax.core.evaluation import Evaluation
 from mnist_flax.core.rates import known_rates
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.sums import Sums
@@ -84,6 +86,20 @@ def last_rates(run: Run, at: Standing, state: TrainState) -> dict[str, float]:
         run.writer.event(at.step, "no_rate", message, rates=unknown)
         at.no_rate_told = True
     return known
+
+
+def write_extra(run: Run, at: Standing, name: str, result: Evaluation) -> None:
+    """Writes the row of an extra split; what is not finite, as JSON has no number for, is said.
+
+    A run does not end by it: its state and the evaluation that counts are as they should be.
+    """
+    row = result.row()
+    lost = [metric for metric, value in row.items() if not math.isfinite(value)]
+    if lost:
+        told = ", ".join(f"{metric} is {row[metric]}" for metric in lost)
+        run.writer.event(at.step, "not_finite", f"Of {name}, {told}: its row goes without.")
+    known = {metric: value for metric, value in row.items() if metric not in lost}
+    run.writer.row(at.step, name, run.plan.dataset.extra[name].name, **known)
 
 
 def require_steps(run: Run, at: Standing, state: TrainState, sums: Sums, since: int) -> None:

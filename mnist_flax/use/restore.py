@@ -11,13 +11,13 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mnist_flax import data
-from mnist_flax.config import flatten, overridden
+from mnist_flax.config import OF_EXTRA_SPLITS, flatten, overridden
 from mnist_flax.config.validation import first_of, missing_fields, validate
 from mnist_flax.core.settings import require_jax
 from mnist_flax.core.state import TrainState, create_state
 from mnist_flax.core.task import Spec, Task, Variables
 from mnist_flax.cpu import half_precision
-from mnist_flax.data import place, preparation
+from mnist_flax.data import handed_in, place, preparation
 from mnist_flax.data.classes import with_classes_of
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.data.preparation import Preparation
@@ -159,12 +159,13 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
     ours = flatten(config)
     for name, value in flatten(dict(overrides)).items():
         allowed = (name.startswith("data.") or name in _OTHERS) and name != "data.resplit"
+        allowed = allowed and not name.startswith(OF_EXTRA_SPLITS)  # of training alone
         # What the run has is no other: the command that trained it, with --mode=eval behind it.
         if not allowed and (name not in ours or ours[name] != value):
             raise UsageError(
                 f"config.{name}={value!r}: the run in {workdir} has {ours.get(name)!r}, which this "
-                "mode keeps; only config.data.* (resplit aside), config.batch_size and "
-                "config.task.judge may be overridden. Leave it out."
+                "mode keeps; only config.data.* (resplit and extra_eval_splits aside), "
+                "config.batch_size and config.task.judge may be overridden. Leave it out."
             )
     return config
 
@@ -217,11 +218,17 @@ def with_eval_split(restored: Restored, split: str) -> Restored:
     return replace(restored, config=config, own_data=False)
 
 
-def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
+def load_data(restored: Restored, report: Callable[[str], None], given: Any = None) -> Dataset:
     """Loads what config.data names; nothing stands in for data that are missing.
 
     Where a run has mixed its splits, the same data are mixed again and other data are not. Labels
-    are matched by the names of their classes, whatever the order of these.
+    are matched by the names of their classes, whatever the order of these. What a run evaluates
+    besides is left out.
+
+    Args:
+      restored: its config names the data.
+      report: as data.load takes it.
+      given: data that are handed in, as to train(); None for those that are named.
 
     Raises:
       UserError: the data are missing, or the run's own are not what they were; pictures of another
@@ -229,8 +236,15 @@ def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
         trained images would be judged.
     """
     config, trained_on = restored.config.data.copy_and_resolve_references(), restored.trained_on
-    config.fallback = "none"
-    dataset = data.load(config, report=report)
+    config.extra_eval_splits = ConfigDict()
+    if given is not None:
+        config.update(data_dir=None, stream=False, fallback="mnist_sample")
+    else:
+        config.fallback = "none"
+        unnamed = config.data_dir is None and config.name == trained_on["name"]
+        if trained_on.get("handed_in") and unnamed:
+            raise UserError(handed_in.missing(f"{restored.checkpoint} is of a run"))
+    dataset = data.load(config, report, given)
     if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
         if dataset.name == trained_on["name"]:
             raise UserError(
@@ -239,12 +253,17 @@ def load_data(restored: Restored, report: Callable[[str], None]) -> Dataset:
                 f"judged. It was trained on: {trained_on['source']}."
             )
         config.resplit = None
-        dataset = data.load(config, report=report)
+        dataset = data.load(config, report, given)
     elif restored.own_data and dataset.fingerprint != trained_on["fingerprint"]:
+        todo = "Hand those in."
+        if dataset.data_dir:
+            todo = (
+                "Put those back, or have it judged on these with --config.data.data_dir="
+                f"{dataset.data_dir}"
+            )
         raise UserError(
             f"{dataset.source}: not the data of the run in {restored.checkpoint}, which had "
-            f"{trained_on['source']}. Put those back, or have it judged on these with "
-            f"--config.data.data_dir={dataset.data_dir}"
+            f"{trained_on['source']}. {todo}"
         )
     shape, classes = dataset.eval.images.shape[1:], len(dataset.class_names)
     if shape != restored.image_shape or classes != len(restored.class_names):

@@ -47,4 +47,9 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.train.images.shape[1:]),
         "data_dir": dataset.data_dir,
         "preparation": dataset.preparation._asdict(),
+        "handed_in": dataset.handed_in,
+        "extra_eval_splits": {
+            name: {"source": extra.source, "fingerprint": extra.fingerprint}
+            for name, extra in dataset.extra.items()
+        },
     }

@@ -35,6 +35,7 @@ _LATER = {
 }
 _LATER_DATA = {
     "balance": False,
+    "extra_eval_splits": {},
     "resize": None,
     "select_split": "",
     "stream": False,

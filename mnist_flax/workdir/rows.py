@@ -73,13 +73,24 @@ def last_evaluation(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def split_of(row: Mapping[str, Any]) -> str:
-    """'train', 'eval', 'select' or 'epoch'; '' for a row of another kind."""
+    """'train', 'eval', 'select', an extra split's or 'epoch'; '' for a row of another kind."""
     return row.get("split") or ("epoch" if row.get("event") == "epoch" else "")
 
 
+def is_extra(row: Mapping[str, Any]) -> bool:
+    """Says whether a row is of an extra split, evaluated before the one that counts."""
+    return row.get("split") not in (None, "train", "eval", "select")
+
+
 def truncate_rows(workdir: Path, step: int) -> int:
-    """Drops the rows after a step, which a resumed run will write again; counts the others."""
+    """Drops the rows that a resumed run will write again; counts the others.
+
+    These are the rows after its step, and those of this step's extra splits where the run was
+    killed before it wrote the evaluation that counts: all of it is done again.
+    """
     rows = [row for row in read_rows(workdir) if row["step"] <= step]
+    if not any(is_evaluation(row) for row in rows if row["step"] == step):
+        rows = [row for row in rows if not (is_extra(row) and row["step"] == step)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(workdir / METRICS_FILE, text)
     return len(rows)

@@ -20,6 +20,7 @@ def config(**changes):
         "train_split": "train",
         "eval_split": "test",
         "select_split": "",
+        "extra_eval_splits": {},
         "resplit": None,
         "transpose": None,
         "resize": None,

@@ -169,7 +169,7 @@ def test_load_downloads_reads_and_hands_on_the_note(server, tmp_path, monkeypatc
     monkeypatch.setattr(published, "known_remotes", lambda name: server.remotes)
     fields = {"name": "mnist", "data_dir": str(tmp_path / "root"), "fallback": "mnist_sample"}
     fields |= {"train_split": "train[5:]", "eval_split": "test", "resplit": None}
-    fields |= {"select_split": ""}
+    fields |= {"select_split": "", "extra_eval_splits": {}}
     config = SimpleNamespace(**fields, transpose=None, resize=None, stream=False)
     for lines in ([], []):  # the second time from disk
         dataset = data.load(config, lines.append)

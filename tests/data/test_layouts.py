@@ -34,7 +34,7 @@ def load(directory, **changes):
         "fallback": "none",
     }
     fields |= {"data_dir": str(directory), "resplit": None, "transpose": None, "resize": None}
-    fields |= {"stream": False}
+    fields |= {"stream": False, "extra_eval_splits": {}}
     return data.load(SimpleNamespace(**(fields | changes)), str)
 
 

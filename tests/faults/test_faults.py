@@ -83,6 +83,7 @@ def get_config():
     config.augment.order = ("elastic_distortion", "random_erasing", "mixup", "cutmix")
     config.accumulate_steps, config.compute_dtype, config.ema_decay = 2, "bfloat16", 0.9
     config.class_weights, config.data.balance = (1.0, 2.0) * 5, True
+    config.data.extra_eval_splits = {"seen": "train[:20]"}
     config.on_bad_step, config.log_norms = "skip", True
     config.plateau_patience, config.early_stopping_patience = 1, 8
     return config
