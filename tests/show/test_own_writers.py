@@ -41,6 +41,7 @@ def remember(event: str, step: int, row: Mapping[str, Any], context: Context) ->
 
 def spoils(event: str, step: int, row: dict[str, Any], context: Context) -> None:
     """Changes all that it is given."""
+    context.memory["spoilt"] = True
     row["loss"] = row["step"] = "spoilt"
     for stood in context.rows():
         stood.clear()
@@ -96,6 +97,7 @@ def test_a_writer_is_called_with_every_row_once_it_is_on_the_disk(written, tmp_p
     stand = [row for row in read_rows(tmp_path) if "split" in row or row["event"] == "epoch"]
     assert [row for event, _, row in SEEN if event in ("train", "epoch", "eval")] == stand
     assert SEEN[-1][2]["event"] == "finished"
+    assert events(tmp_path, "writer_fault") == []  # an assertion that failed would be one
 
 
 @pytest.mark.compiles
@@ -108,6 +110,7 @@ def test_neither_bits_nor_rows_nor_programs_depend_on_writers(tiny_config, tmp_p
         watched = train(tiny_config, tmp_path / "with")
     assert_same(state, watched)
     assert rows(tmp_path / "without") == rows(tmp_path / "with")
+    assert events(tmp_path / "with", "writer_fault") == []
     assert sorted(beside) == sorted(without) != []  # in threads, in any order
     assert all(row["step"] == step for event, step, row in SEEN if row)  # not what `spoils` left
 
@@ -134,13 +137,15 @@ def test_a_writer_that_fails_is_left_out_until_the_next_start(written, tmp_path,
     RAISED["train", 10] = ValueError("no such chat")
     RAISED["train", 20] = AssertionError("it is not called again")
     state = train(written, tmp_path / "run", should_stop=stop_at(tmp_path / "run", 24))
-    (row,) = events(tmp_path / "run", "writer_fault")
+    faults = events(tmp_path / "run", "writer_fault")
+    assert [row["step"] for row in faults] == [10]
+    row = faults[0]
     assert row["message"] == (
         f"config.writers: '{__name__}:raises' fails at 'train' of step 10: {__file__}, line "
         f"{RAISE_LINE}: ValueError: no such chat. The run goes on without it; the next start calls "
         "it again."
     )
-    assert (row["step"], row["writer"]) == (10, f"{__name__}:raises")
+    assert row["writer"] == f"{__name__}:raises"
     said = capsys.readouterr().err.splitlines()
     assert row["message"] in said
     assert said.index(row["message"]) > max(
