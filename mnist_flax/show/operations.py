@@ -5,6 +5,7 @@ which layer and which operation of JAX it was made of.
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +45,10 @@ def operations_table(trace: Path, program: str, steps: int, seconds: float) -> s
       steps: how many the trace is of.
       seconds: that these took.
     """
-    found = operations(ProfileData.from_file(str(trace)), _name_of(program))
+    with warnings.catch_warnings():
+        # On Python 3.13, of a type in JAX's reader; as an error it would end the process, from C++.
+        warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
+        found = operations(ProfileData.from_file(str(trace)), _name_of(program))
     total = sum(each.seconds for each in found)
     each_step = f"{1000 * seconds / steps:.3g} ms a step"
     if not total:
