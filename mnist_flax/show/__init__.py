@@ -1,1 +1,1 @@
-"""What a person sees of a run: console, terminal drawings, figures, views of its rows."""
+"""What a person sees of a run: console, notebook, terminal drawings, figures, views of its rows."""

@@ -103,15 +103,28 @@ def train(
             programs = stack.enter_context(traced)
         # While the first steps are computed, which leaves Python to others.
         threading.Thread(target=load_library, name="imports").start()
-        with Interrupts(console.interrupted) as interrupts:
-            stop = functools.partial(_any_stops, placement, should_stop, interrupts.requested)
-            run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, stop)
-            state = run_loop(run, at_hand.standing, at_hand.state)
-        if placement.any(interrupts.requested()):
+        state, interrupted = _looped(plan, programs, at_hand, console, should_stop)
+        if interrupted:
             raise KeyboardInterrupt(
                 f"{workdir}: step {int(state.step):,} is saved; the same call goes on from there."
             )
         return state
+
+
+def _looped(
+    plan: Plan,
+    programs: Programs,
+    at_hand: Opened,
+    console: Console,
+    should_stop: Callable[[], bool],
+) -> tuple[TrainState, bool]:
+    """Runs the steps; returns the last state, and whether Ctrl-C was pressed, in any process."""
+    placement = plan.placement
+    with Interrupts(console.interrupted) as interrupts:
+        stop = functools.partial(_any_stops, placement, should_stop, interrupts.requested)
+        run = Run(plan, programs, at_hand.checkpoints, at_hand.writer, console, stop)
+        state = run_loop(run, at_hand.standing, at_hand.state)
+    return state, placement.any(interrupts.requested())
 
 
 def _any_stops(placement: Placement, *asked: Callable[[], bool]) -> bool:
