@@ -63,6 +63,10 @@ PROCESSES = "tests/faults/test_faults.py -m distributed -k"
 SWEEP = "tests/cli/test_sweep.py -k"
 SWEEP_POINTS = "tests/config/test_sweep_points.py"
 SWEEP_REPORT = "tests/report/test_sweep_report.py"
+HANDED_IN = "tests/data/test_handed_in.py"
+HANDED_IN_RUNS = "tests/training/test_handed_in_runs.py"
+EXTRA = "tests/data/test_extra_splits.py"
+EXTRA_RUNS = "tests/training/test_extra_splits_runs.py"
 MUTANTS = (
     # Several devices and processes.
     Mutant(
@@ -1139,6 +1143,112 @@ MUTANTS = (
         "if not name or (offline and (",
         "if not name or (False and (",
         WANDB,
+    ),
+    # Data that are handed in, and extra splits.
+    Mutant(
+        "handed in: they are called mnist",
+        "data/handed_in.py",
+        'return NAME if config_data.name == "mnist" else',
+        'return NAME if config_data.name == "" else',
+        HANDED_IN,
+    ),
+    Mutant(
+        "handed in: the picture of another library is turned",
+        "data/picture_files.py",
+        "pixels(ImageOps.exif_transpose(image), deep=True)",
+        "pixels(image, upright=True, deep=True)",
+        HANDED_IN,
+    ),
+    Mutant(
+        "handed in: labels beyond the class names pass",
+        "data/handed_in.py",
+        "    classes = len(names) or _MOST_CLASSES",
+        "    classes = _MOST_CLASSES",
+        HANDED_IN,
+    ),
+    Mutant(
+        "handed in: the class names of the second data set are passed over",
+        "data/handed_in.py",
+        "    if train and evaluation and train != evaluation:",
+        "    if False:",
+        HANDED_IN,
+    ),
+    Mutant(
+        "handed in: a run looks for files instead",
+        "training/own_data.py",
+        'if recorded.get("dataset", {}).get("handed_in"):',
+        "if False:",
+        f"{HANDED_IN_RUNS} -k not_without_any",
+    ),
+    Mutant(
+        "handed in: an evaluation looks for files instead",
+        "use/restore.py",
+        'if trained_on.get("handed_in") and unnamed:',
+        "if False:",
+        f"{HANDED_IN_RUNS} -k a_command_says",
+    ),
+    Mutant(
+        "handed in: the caller's config is changed",
+        "training/gather.py",
+        "        config = config.copy_and_resolve_references()\n",
+        "",
+        f"{HANDED_IN_RUNS} -k callers",
+    ),
+    Mutant(
+        "extra split: those of an evaluation that a kill cut short stay",
+        "workdir/rows.py",
+        'if not (is_extra(row) and row["step"] == step)]',
+        "]",
+        f"{EXTRA_RUNS} -k kill",
+    ),
+    Mutant(
+        "extra split: a stop in one leaves the evaluation half done",
+        "training/loop.py",
+        "        if extra is None:\n            return\n",
+        "        if extra is None:\n            break\n",
+        f"{EXTRA_RUNS} -k a_stop",
+    ),
+    Mutant(
+        "extra split: one takes the program of another size",
+        "training/compilation.py",
+        "first.setdefault(images.shape, name)",
+        "first.setdefault(images.shape[1:], name)",
+        f"{EXTRA_RUNS} -k share",
+    ),
+    Mutant(
+        "extra split: what is not finite ends the run",
+        "training/telling.py",
+        "if not math.isfinite(value)]",
+        "if False]",
+        f"{EXTRA_RUNS} -k finite",
+    ),
+    Mutant(
+        "extra split: other images under its name are not reported",
+        "training/resume.py",
+        'if before[n]["fingerprint"] != now[n]["fingerprint"]]',
+        "if False]",
+        f"{EXTRA_RUNS} -k added",
+    ),
+    Mutant(
+        "extra split: a run does not take another one",
+        "config/changes.py",
+        "return field in _HARMLESS or field.startswith(OF_EXTRA_SPLITS)",
+        "return field in _HARMLESS",
+        f"{EXTRA_RUNS} -k added",
+    ),
+    Mutant(
+        "extra split: the classes of other data keep their own order",
+        "data/extra_splits.py",
+        "    alone = with_classes_of(",
+        "    with_classes_of(",
+        f"{EXTRA} -k another_order",
+    ),
+    Mutant(
+        "extra split: streamed ones have no digests",
+        "data/survey.py",
+        "extra={name: replace(of, split=known(of.split)) for name, of in dataset.extra.items()},",
+        "",
+        f"{EXTRA} -k streamed",
     ),
 )
 

@@ -47,6 +47,7 @@ def about(
         "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(restored.state.params)),
         "resumes": [f"{step:,}" for step in sorted(set(history.resumes))],
         "evaluated": bool(history.eval),
+        "extra_splits": list(history.extra),
         "command": plain(command),
         "command_notes": list(map(plain, command_notes)),
         "conditions": [

@@ -74,7 +74,7 @@ def read_history(
             *_of_split(rows, "select", columns, workdir),
         ],
         extra={
-            name: _of_split(rows, name, {}, workdir)
+            name: _of_extra(rows, name, columns, workdir)
             for name in dict.fromkeys(row["split"] for row in rows if is_extra(row))
         },
         events=events,
@@ -96,6 +96,17 @@ def _of_split(
     chosen = [row for row in rows if row.get("split") == split]
     for row in chosen:
         _require(row, columns.get(split, ()), (int, float), workdir)
+    return chosen
+
+
+def _of_extra(
+    rows: list[Row], split: str, columns: Mapping[str, Sequence[str]], workdir: Path
+) -> list[Row]:
+    """Likewise of an extra split, whose rows go without what was not finite."""
+    chosen = _of_split(rows, split, {}, workdir)
+    for row in chosen:
+        there = [name for name in columns.get("eval", ()) if name in row]
+        _require(row, there, (int, float), workdir)
     return chosen
 
 

@@ -79,7 +79,8 @@ def split_of(row: Mapping[str, Any]) -> str:
 
 def is_extra(row: Mapping[str, Any]) -> bool:
     """Says whether a row is of an extra split, evaluated before the one that counts."""
-    return row.get("split") not in (None, "train", "eval", "select")
+    split = row.get("split")
+    return isinstance(split, str) and split not in ("train", "eval", "select")
 
 
 def truncate_rows(workdir: Path, step: int) -> int:

@@ -148,7 +148,8 @@ def test_a_report_has_their_curves(with_extra: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(plots, "curves", curves)
     restored = restore(with_extra, "latest", {})
-    write_report(with_extra, restored, load_data(restored, print))
+    page = write_report(with_extra, restored, load_data(restored, print)).read_text()
+    assert "which choose nothing: far, seen, shifted." in page
     assert list(drawn["accuracy"]) == ["train", "eval", "far", "seen", "shifted"]
     assert drawn["accuracy"]["far"] == [16, 32, 40]
     assert list(drawn["learning rate"]) == ["train"]
