@@ -50,7 +50,7 @@ def operations_table(trace: Path, program: str, steps: int, seconds: float) -> s
         warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
         found = operations(ProfileData.from_file(str(trace)), _name_of(program))
     total = sum(each.seconds for each in found)
-    each_step = f"{1000 * seconds / steps:.3g} ms a step"
+    each_step = f"{_milliseconds(seconds / steps)} ms a step"
     if not total:
         return f"{each_step}. The trace names no operation of the step; look at it with XProf."
     texts = dict(_INSTRUCTION.findall(program))
@@ -60,18 +60,23 @@ def operations_table(trace: Path, program: str, steps: int, seconds: float) -> s
             each.name,
             what_it_is(texts.get(each.name, "")),
             f"{100 * each.seconds / total:.1f} %",
-            f"{1000 * each.seconds / steps:.3g}",
+            _milliseconds(each.seconds / steps),
             f"{each.calls / steps:.3g}",
         )
         for each in found[:_SHOWN]
     ]
-    shown = sum(each.seconds for each in found[:_SHOWN])
+    share = 100 * sum(each.seconds for each in found[:_SHOWN]) / total
     head = (
         f"{each_step}, traced. The {len(rows) - 1} costliest of {len(found)} operations, which "
-        f"took {100 * shown / total:.1f} % of the {1000 * total / steps:.3g} ms a step that all of "
-        "them took, added up over threads or streams:"
+        f"took {share:.1f} % of the {_milliseconds(total / steps)} ms a step that all of them "
+        "took, added up over threads or streams:"
     )
     return "\n".join([head, *aligned(rows, words=2)])
+
+
+def _milliseconds(seconds: float) -> str:
+    value = 1000 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def operations(trace: Any, program: str) -> list[Operation]:

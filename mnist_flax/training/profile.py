@@ -120,8 +120,9 @@ class _Trace:
         except (OSError, RuntimeError, ValueError) as error:  # a full disk
             self._give_up(error)
             return
-        cut = "" if self._at == self._window.last else f" of {self._window.steps}: the run ended"
-        traced = f"{self._window.first + 1} to {self._at}, {steps}{cut}"
-        self._say(f"Traced steps {traced}; see {written}")
+        count = f"{steps}"
+        if self._at < self._window.last:
+            count = f"{steps} of the {self._window.steps}"
+        self._say(f"Traced {count} steps from {self._window.first + 1} on: {written}")
         if table:
             self._say(table)

@@ -75,7 +75,7 @@ def test_a_window_is_traced_and_changes_nothing(
     assert_same_run(tmp_path, straight)
 
     told = capsys.readouterr().err
-    assert "Traced steps 14 to 21, 8; see " in told
+    assert f"Traced 8 steps from 14 on: {tmp_path}/profile/13-21/plugins/profile/" in told
     columns = ("operation", "what it is", "share", "ms a step", "calls a step")
     assert tuple(re.split("  +", table(told)[1])) == columns
     found = shares(told)
@@ -105,7 +105,7 @@ def test_runs_that_go_on_inside_and_after_a_window(
         profile=(10, 30),
     )
     told = capsys.readouterr().err
-    assert "Traced steps 11 to 16, 6 of 20: the run ended; see " in told
+    assert "Traced 6 of the 20 steps from 11 on: " in told
     assert len(shares(told)) == 10
     kept = (tmp_path / "metrics.jsonl").read_bytes()
     with pytest.raises(UsageError, match=r"^--profile=10:30: this start runs the steps 17 to 40, "):
@@ -220,7 +220,7 @@ def test_a_signal_inside_the_window_ends_it_properly(digits: Path, tmp_path: Pat
     process.send_signal(signal.SIGTERM)
     told = process.communicate(timeout=120)[1]
     assert process.returncode == 143, told
-    assert re.search(r"Traced steps 6 to \d+, \d+ of 1000: the run ended; see run/profile/", told)
+    assert re.search(r"Traced \d+ of the 1000 steps from 6 on: run/profile/", told)
     (go_on,) = [line for line in told.splitlines() if line.startswith("Go on with: ")]
     assert "--profile" not in go_on
     assert traces(tmp_path / "run") == ["5-1005"]
