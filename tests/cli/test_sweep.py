@@ -515,7 +515,7 @@ from mnist_flax.cli.signals import StopSignals
 from mnist_flax.cli.sweep_processes import run_pinned
 child = '''
 import os, signal, time
-from mnist_flax.cli.processes import end_with_parent
+from mnist_flax.cli.watching import end_with_parent
 signal.signal(signal.SIGTERM, lambda number, frame: print("heard", flush=True))
 end_with_parent(int(os.environ["MNIST_FLAX_SWEEP"]))
 print(os.getpid(), flush=True)
