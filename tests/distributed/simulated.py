@@ -23,7 +23,7 @@ from mnist_flax.training.gather import Plan, gather
 
 RECIPES = ("tutorial", "lenet_augmented", "vae", "dcgan")
 COUNTS = (1, 2, 4, 8)
-SIDE = 12  # of the images, but for the VAE's
+SIDE, DCGAN_SIDE = 8, 12  # of the images, but for the VAE's
 # Of layers, and what they are here.
 WIDTHS = {25: 4, 32: 4, 50: 4, 64: 8, 100: 16, 256: 32, 1024: 64}
 
@@ -38,7 +38,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     layers = {"Conv": narrow(nn.Conv), "Dense": narrow(nn.Dense)}
-    monkeypatch.setattr(dcgan, "_SIDE", SIDE)
+    monkeypatch.setattr(dcgan, "_SIDE", DCGAN_SIDE)
     monkeypatch.setattr(dcgan, "ResizedConv", narrow(dcgan.ResizedConv))
     for module in (dcgan, lenet, tutorial):
         monkeypatch.setattr(module, "nn", types.SimpleNamespace(**{**vars(nn), **layers}))
@@ -54,7 +54,7 @@ def config_of(name: str, **changes: Any) -> ConfigDict:
     if name == "vae":
         config.model.hidden, config.model.latent_size = 64, 8
     else:
-        config.data.resize = SIDE
+        config.data.resize = DCGAN_SIDE if name == "dcgan" else SIDE
     if name == "lenet_augmented":
         config.augment.order = ("random_rotation", "random_shift", "random_erasing")
     config.update(changes)
@@ -85,17 +85,19 @@ def _gathered(name: str, changes: str, x64: bool) -> Plan:
 
 
 def after(plan: Plan, steps: int) -> list[dict[str, float]]:
-    """The means over the first so many steps, for each number of them."""
+    """The means over the first so many steps: for each number up to ten, then for each tenth."""
     # As training/compilation.py makes it, without the evaluation.
     chunk = jax.jit(
         make_train_chunk(plan.task, plan.source.draw, plan.config.seed),
         donate_argnames="state",
         out_shardings=plan.placement.everywhere,
     )
-    state, told = plan.placement.replicate(init_state(plan)), []
-    for step in range(steps):
+    state, told, step = plan.placement.replicate(init_state(plan)), [], 0
+    while step < steps:
+        count = 1 if step < 10 else 10
         with plan.placement.around():
-            state, finite = chunk(state, plan.source.feed(step, 1), jnp.int32(1))
+            state, finite = chunk(state, plan.source.feed(step, count), jnp.int32(count))
         assert finite
+        step += count
         told.append(means(state.window))
     return told
