@@ -1216,10 +1216,10 @@ MUTANTS = (
         f"{EXTRA_RUNS} -k share",
     ),
     Mutant(
-        "extra split: what is not finite ends the run",
+        "extra split: what is not finite is left out unsaid",
         "training/telling.py",
-        "if not math.isfinite(value)]",
-        "if False]",
+        "    if lost:\n",
+        "    if False:\n",
         f"{EXTRA_RUNS} -k finite",
     ),
     Mutant(
@@ -1234,7 +1234,7 @@ MUTANTS = (
         "config/changes.py",
         "return field in _HARMLESS or field.startswith(OF_EXTRA_SPLITS)",
         "return field in _HARMLESS",
-        f"{EXTRA_RUNS} -k added",
+        f"{EXTRA} -k may_take",
     ),
     Mutant(
         "extra split: the classes of other data keep their own order",
