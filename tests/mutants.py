@@ -1182,7 +1182,7 @@ MUTANTS = (
     ),
     Mutant(
         "handed in: an evaluation looks for files instead",
-        "use/restore.py",
+        "use/run_data.py",
         'if trained_on.get("handed_in") and unnamed:',
         "if False:",
         f"{HANDED_IN_RUNS} -k a_command_says",

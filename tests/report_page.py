@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from mnist_flax.report import write_report
-from mnist_flax.use.restore import load_data, restore
+from mnist_flax.use.restore import restore
+from mnist_flax.use.run_data import load_data
 
 
 class Page(HTMLParser):

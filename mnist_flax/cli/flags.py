@@ -124,6 +124,18 @@ def workdir() -> Path:
     return Path("runs") / "-".join(filter(None, (Path(path).stem, variant, sweep)))
 
 
+def output_file(*endings: str) -> Path:
+    """Returns --output. Raises UsageError if it cannot be written, or does not end so."""
+    output = expanded(FLAGS.output, "--output")
+    if output.is_dir():
+        raise UsageError(f"--output={output}: is a folder; name a file.")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output={output}: name a file in a folder that exists.")
+    if endings and output.suffix.lower() not in endings:
+        raise UsageError(f"--output={output}: name a file that ends in {' or '.join(endings)}.")
+    return output
+
+
 def describe_flags() -> str:
     """Returns a line for each flag, for --help."""
     return "\n".join(f"  --{name:<11} {FLAGS[name].help}" for name in _OURS)

@@ -16,9 +16,10 @@ from mnist_flax.errors import UsageError
 from mnist_flax.use.evaluation import evaluate_restored, find_measure
 from mnist_flax.use.given import read_given, split_of
 from mnist_flax.use.prediction import Prediction, answered_classes, predict
-from mnist_flax.use.restore import Restored, load_data, with_eval_split
+from mnist_flax.use.restore import Restored
 from mnist_flax.use.restore import restore as restore_network
 from mnist_flax.use.results import PredictionList, RunEvaluation
+from mnist_flax.use.run_data import load_data, with_eval_split
 from mnist_flax.workdir.columns import columns, rows_of
 from mnist_flax.workdir.known_images import count_known
 from mnist_flax.workdir.rows import read_rows

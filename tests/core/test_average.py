@@ -20,7 +20,7 @@ from mnist_flax.keys import rng_key
 from mnist_flax.report import write_report
 from mnist_flax.training import train
 from mnist_flax.training.finetune import InitFrom
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 
 class Counter:

@@ -13,7 +13,7 @@ from mnist_flax import restore, train
 from mnist_flax.core.optimizers import OPTIMIZERS, optimizer_of
 from mnist_flax.core.rates import used_rate
 from mnist_flax.report import write_report
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 Build = Callable[[optax.Schedule], optax.GradientTransformation]
 FALLING = optax.linear_schedule(1.0, 0.0, 40)

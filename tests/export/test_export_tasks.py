@@ -36,7 +36,8 @@ from mnist_flax.tasks.networks import apply_eval, init_variables
 from mnist_flax.training import train
 from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.prediction import predict
-from mnist_flax.use.restore import Restored, load_data, restore
+from mnist_flax.use.restore import Restored, restore
+from mnist_flax.use.run_data import load_data
 
 SHAPE = (8, 8, 1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, *SHAPE), np.uint8)

@@ -20,7 +20,7 @@ from mnist_flax.report.saliency import saliency
 from mnist_flax.tasks.networks import apply_eval, apply_train, init_variables
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.prediction import predict
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., CompletedProcess[str]]
 IMAGES = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)

@@ -20,7 +20,8 @@ from mnist_flax.errors import UserError
 from mnist_flax.report import write_report
 from mnist_flax.report.history import points, read_history
 from mnist_flax.training import train
-from mnist_flax.use.restore import load_data, restore
+from mnist_flax.use.restore import restore
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -20,7 +20,8 @@ from mnist_flax.report import metrics, plots, write_report
 from mnist_flax.training import train
 from mnist_flax.use.evaluation import evaluate_restored
 from mnist_flax.use.prediction import is_classification
-from mnist_flax.use.restore import load_data, restore
+from mnist_flax.use.restore import restore
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 

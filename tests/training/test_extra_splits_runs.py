@@ -26,7 +26,7 @@ from mnist_flax.training import check, compilation, loop
 from mnist_flax.training.compilation import start_compiling
 from mnist_flax.training.gather import gather
 from mnist_flax.use.evaluation import evaluate_restored
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 EXTRA = {"seen": "train[:37]", "shifted": "test[:10]"}

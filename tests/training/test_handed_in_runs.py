@@ -21,7 +21,7 @@ from mnist_flax.export.licences import is_known
 from mnist_flax.report import write_report
 from mnist_flax.training import check
 from mnist_flax.use.evaluation import evaluate_restored
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 Arrays = tuple[np.ndarray, ...]

@@ -13,7 +13,8 @@ from mnist_flax.data import download
 from mnist_flax.data.idx import write_idx
 from mnist_flax.errors import UserError
 from mnist_flax.training import train
-from mnist_flax.use.restore import load_data, restore
+from mnist_flax.use.restore import restore
+from mnist_flax.use.run_data import load_data
 
 
 @pytest.fixture(autouse=True)

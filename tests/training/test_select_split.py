@@ -16,7 +16,7 @@ from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.errors import UserError
 from mnist_flax.report import write_report
 from mnist_flax.use.evaluation import evaluate_restored
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., CompletedProcess[str]]
 SPLITS = {"train_split": "train[:80]", "select_split": "train[80:]"}

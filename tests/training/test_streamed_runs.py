@@ -20,7 +20,7 @@ from mnist_flax.errors import UserError
 from mnist_flax.export import export_network
 from mnist_flax.report import write_report
 from mnist_flax.use.evaluation import evaluate_restored
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -8,7 +8,8 @@ from mnist_flax.data.idx import read_directory
 from mnist_flax.errors import UserError
 from mnist_flax.training import train
 from mnist_flax.use.evaluation import evaluate_restored
-from mnist_flax.use.restore import load_data, restore
+from mnist_flax.use.restore import restore
+from mnist_flax.use.run_data import load_data
 
 KMNIST = CLASS_NAMES["kmnist"]
 

@@ -33,7 +33,7 @@ from mnist_flax.use.judge import (
     nearest,
     penultimate,
 )
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 from mnist_flax.workdir.known_images import count_known
 
 Launch = Callable[..., CompletedProcess[str]]

@@ -15,7 +15,7 @@ from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.errors import UserError
 from mnist_flax.export import export_network
 from mnist_flax.report import write_report
-from mnist_flax.use.restore import load_data
+from mnist_flax.use.run_data import load_data
 from mnist_flax.workdir.known_images import (
     CHOSEN_ON_FILE,
     TRAINED_ON_FILE,
