@@ -189,8 +189,9 @@ def test_flops_of_the_tutorial(tmp_path: Path) -> None:
 def simulated(devices: int, code: str, folder: Path) -> Any:
     """What `told` is after this code, in a process that sees so many CPU devices."""
     program = folder / "program.py"
-    lines = ["import json, sys", f"sys.path[:0] = {[str(BENCHMARKS), str(TESTS)]}"]
-    lines += [
+    lines = [
+        "import json, sys",
+        f"sys.path[:0] = {[str(path) for path in (BENCHMARKS, TESTS, ROOT)]}",
         "import jax, step_program",
         f"step_program.simulate({devices})",
         code,
