@@ -119,6 +119,8 @@ def executed(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> list[lis
     return [cell.outputs for cell in notebook.cells]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_is_one_output_that_is_drawn_again(executed: list[list[dict[str, Any]]]) -> None:
     assert executed[0] == []
     (output,) = executed[1]
@@ -136,6 +138,8 @@ def test_a_run_is_one_output_that_is_drawn_again(executed: list[list[dict[str, A
     assert "step     10/40" not in plain  # no line for each row
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_where_stderr_goes_elsewhere_it_gets_lines(executed: list[list[dict[str, Any]]]) -> None:
     (output,) = executed[2]
     assert output["output_type"] == "stream"
@@ -143,6 +147,8 @@ def test_where_stderr_goes_elsewhere_it_gets_lines(executed: list[list[dict[str,
     assert "\nFinished at step 40, which is saved.\n" in output["text"]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_stop_button_keeps_the_state(executed: list[list[dict[str, Any]]]) -> None:
     display, error = executed[3]
     assert "Stopped at step 10, which is saved." in display["data"]["text/plain"]
@@ -159,6 +165,8 @@ def test_the_stop_button_keeps_the_state(executed: list[list[dict[str, Any]]]) -
     assert points[1] == first[1]
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_an_error_is_its_message(executed: list[list[dict[str, Any]]]) -> None:
     (error,) = executed[5]
     assert error["ename"] == "UserError"

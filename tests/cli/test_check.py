@@ -120,6 +120,8 @@ def test_a_run_that_would_be_refused(launch: Launch, digits: Path, stopped: Path
     assert contents(stopped) == before
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_damaged_save_is_told_and_stays(
     launch: Launch, digits: Path, tmp_path: Path, tiny_config: ConfigDict
 ) -> None:
@@ -162,6 +164,7 @@ def tried(config: ConfigDict) -> Any:
     return try_out(gather(config, print))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vae", "dcgan_fast"])
 def test_tasks_that_draw(launch: Launch, tmp_path: Path, name: str) -> None:
     done = launch(

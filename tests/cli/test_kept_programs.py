@@ -54,6 +54,8 @@ def programs(tmp_path: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != "digests.json")
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.compiles
 def test_a_second_start_reads_what_the_first_compiled(start, tmp_path):
     assert "Compiled programs are kept in" in start("first")
@@ -81,6 +83,7 @@ def test_a_second_start_reads_what_the_first_compiled(start, tmp_path):
     assert saved(tmp_path / "third") == saved(tmp_path / "first")
 
 
+@pytest.mark.slow
 @pytest.mark.compiles
 @pytest.mark.parametrize("off", ["field", "variable"])
 def test_it_can_be_turned_off(start, tmp_path, off):

@@ -127,6 +127,8 @@ def ended(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Swept
     return swept, said
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_what_is_finished_is_skipped_and_what_is_begun_goes_on(
     ended: tuple[Swept, list[str]],
 ) -> None:
@@ -146,6 +148,8 @@ def test_what_is_finished_is_skipped_and_what_is_begun_goes_on(
     assert "Traceback" not in "".join((first, second, third))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_table_holds_the_last_evaluations(ended: tuple[Swept, list[str]]) -> None:
     swept, said = ended
     found = json.loads((swept.runs / "sweep.json").read_text())
@@ -170,6 +174,8 @@ def test_the_table_holds_the_last_evaluations(ended: tuple[Swept, list[str]]) ->
     assert (swept.runs / "sweep.png").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="pins no process to a core")
 def test_each_run_has_one_core(ended: tuple[Swept, list[str]]) -> None:
     swept, said = ended
@@ -190,6 +196,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="pins no process to a core")
 def test_an_interrupted_run_has_the_bits_of_a_plain_one_on_one_core(
     ended: tuple[Swept, list[str]], digits: Path
@@ -221,6 +229,8 @@ def _digest(workdir: Path) -> str:
     return "".join(leaf.tobytes().hex() for leaf in jax.tree.leaves(jax.device_get(state)))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_runs_that_are_no_longer_asked_for_are_named_and_stay(
     ended: tuple[Swept, list[str]], launch: Launched, tmp_path: Path
 ) -> None:
@@ -252,6 +262,8 @@ def get_sweep():
 """
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_that_fails_is_told_and_the_others_go_on(
     launch: Launched, digits: Path, tmp_path: Path
 ) -> None:

@@ -186,9 +186,9 @@ def test_a_few_faults(fault: str, outcomes: Outcomes) -> None:
     _meet(fault, outcomes)
 
 
-@pytest.mark.parametrize(
-    "fault", [pytest.param(SAMPLE[0], marks=[pytest.mark.slow, pytest.mark.promise]), SAMPLE[1]]
-)
+@pytest.mark.slow
+@pytest.mark.promise
+@pytest.mark.parametrize("fault", SAMPLE)
 def test_all_that_a_step_can_be_asked_for_at_once(fault: str, asked_for: Bench) -> None:
     asked_for.perform(FAULTS[fault])
 

@@ -100,6 +100,8 @@ def test_a_writer_is_called_with_every_row_once_it_is_on_the_disk(written, tmp_p
     assert events(tmp_path, "writer_fault") == []  # an assertion that failed would be one
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.compiles
 def test_neither_bits_nor_rows_nor_programs_depend_on_writers(tiny_config, tmp_path) -> None:
     train(tiny_config, tmp_path / "warm")
@@ -167,6 +169,7 @@ def stop_at(workdir: Path, step: int) -> Callable[[], bool]:
     return (workdir / f"checkpoints/latest/{step}").exists
 
 
+@pytest.mark.slow
 def test_or_it_ends_the_run_which_goes_on_from_its_saves(written, tmp_path, capsys) -> None:
     undisturbed = train(written, tmp_path / "undisturbed")
     written.on_writer_fault = "stop"
@@ -301,6 +304,8 @@ def command(digits: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize(("on_fault", "status"), [("drop", 0), ("stop", 1)])
 def test_from_the_command_line(command, tmp_path, on_fault: str, status: int) -> None:
     done = command(f"--config.on_writer_fault={on_fault}")

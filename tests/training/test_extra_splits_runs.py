@@ -159,6 +159,8 @@ class Killed(BaseException):
     """Ends a run as kill -9 would."""
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("asked", [7, 11, 16])
 def test_a_stop_in_an_evaluation_leaves_all_of_it_undone(
     digits: Path, with_extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
@@ -189,6 +191,8 @@ def test_a_stop_in_an_evaluation_leaves_all_of_it_undone(
     same_bits(tmp_path, with_extra)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 @pytest.mark.parametrize("before", ["seen", "shifted", "eval"])
 def test_a_kill_between_the_rows_of_an_evaluation_leaves_each_once(
     digits: Path, with_extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
@@ -219,6 +223,8 @@ def test_a_kill_between_the_rows_of_an_evaluation_leaves_each_once(
     same_bits(tmp_path, with_extra)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_one_may_be_added_changed_and_left_out_of_a_run(
     digits: Path, far: Path, without: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ print("not interrupted")
 """
 
 
+@pytest.mark.slow
 def test_a_script_is_left_by_the_signal_with_its_state_saved(
     tiny_config: ConfigDict, straight: TrainState, digits: Path, tmp_path: Path
 ) -> None:

@@ -93,6 +93,8 @@ def test_a_window_is_traced_and_changes_nothing(
     assert {"steps 14 to 16", "steps 17 to 17", "steps 18 to 20", "steps 21 to 21"} <= names
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_runs_that_go_on_inside_and_after_a_window(
     tiny_config: ConfigDict, tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_run_that_diverges_in_its_window_leaves_a_trace(
     assert traces(tmp_path) == ["11-30"]
 
 
+@pytest.mark.slow
 def test_a_trace_that_cannot_be_written_costs_the_run_nothing(
     tiny_config: ConfigDict,
     tmp_path: Path,
@@ -187,6 +190,7 @@ def test_a_trace_that_cannot_be_written_costs_the_run_nothing(
     assert_same_run(full, straight)
 
 
+@pytest.mark.slow
 def test_another_trace_is_in_the_way(tiny_config: ConfigDict, tmp_path: Path) -> None:
     with (
         jax.profiler.trace(tmp_path / "mine"),

@@ -63,6 +63,8 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_in_memory_streamed_and_half_of_each(pictures: Path, tmp_path: Path) -> None:
     train(recipe(pictures, stream=False), tmp_path / "memory")
     train(recipe(pictures, stream=True), tmp_path / "streamed")
@@ -82,6 +84,7 @@ def test_in_memory_streamed_and_half_of_each(pictures: Path, tmp_path: Path) -> 
         assert resumed["changed"] == {"data.stream": [stream, not stream]}
 
 
+@pytest.mark.slow
 def test_with_everything_that_draws_otherwise(pictures: Path, tmp_path: Path) -> None:
     fields = {"balance": True, "extended": True, "resplit": 1, "resize": 7}
     for name, stream in (("memory", False), ("streamed", True)):
@@ -89,6 +92,7 @@ def test_with_everything_that_draws_otherwise(pictures: Path, tmp_path: Path) ->
     assert_same_run(tmp_path / "memory", tmp_path / "streamed")
 
 
+@pytest.mark.slow
 def test_what_uses_a_run_reads_its_stream(pictures: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     train(recipe(pictures, stream=True, steps=11), workdir)
