@@ -1,7 +1,7 @@
 """What a user can cause: one class for wrong usage, one for a run that cannot go on.
 
 Each is raised with a message that names the field or file, what was got, what is allowed and what
-to do. launch.py prints the message alone; a traceback is for our own mistakes.
+to do. the command prints the message alone; a traceback is for our own mistakes.
 """
 
 import sysconfig

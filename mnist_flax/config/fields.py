@@ -1,7 +1,7 @@
 """Every field of a run, once, with what it means.
 
 A recipe in configs/ starts from default_config() and changes the few fields that differ. No arrays
-and no files here, and nothing heavy is imported: `launch.py --help` reads this module.
+and no files here, and nothing heavy is imported: `--help` reads this module.
 """
 
 from ml_collections import ConfigDict, config_dict
