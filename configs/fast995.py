@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the recipe; `variant` is what follows the colon, '' or 'bfloat16'."""
     config = default_config()
     if variant not in ("", "bfloat16"):
-        raise UsageError(f"--config=configs/fast995.py:{variant}: the only variant is 'bfloat16'.")
+        raise UsageError(f"--config=fast995:{variant}: the only variant is 'bfloat16'.")
     config.compute_dtype = variant or "float32"
     config.model = ConfigDict(
         {"name": "compact", "features": (16, 32, 64), "strided_stem": False, "dropout_rate": 0.0}

@@ -38,5 +38,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 50
         config.eval_every_steps = 100
     elif variant:
-        raise UsageError(f"--config=configs/tutorial.py:{variant}: the only variant is 'quick'.")
+        raise UsageError(f"--config=tutorial:{variant}: the only variant is 'quick'.")
     return config

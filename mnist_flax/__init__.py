@@ -23,7 +23,7 @@ Each folder imports only from those above it, and this is the order to read them
     report/    a page of curves, mistakes and layers
     serve/     a page to draw on
     export/    files that run without this package, and a model card
-    cli/       flags into calls; launch.py at the top of the repository is a door to it
+    cli/       flags into calls: launch.py, mnist-flax, python -m mnist_flax
 """
 
 import importlib
@@ -47,7 +47,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the public names when they are asked for: `launch.py --help` waits for no JAX."""
+    """Imports the public names when they are asked for: `--help` waits for no JAX."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

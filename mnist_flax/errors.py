@@ -1,12 +1,13 @@
 """What a user can cause: one class for wrong usage, one for a run that cannot go on.
 
 Each is raised with a message that names the field or file, what was got, what is allowed and what
-to do. launch.py prints the message alone; a traceback is for our own mistakes.
+to do. The command prints the message alone; a traceback is for our own mistakes.
 """
 
 import sysconfig
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -37,6 +38,12 @@ def together(*calls: Callable[[], Any]) -> tuple[Any, ...]:
     if faults:
         raise UsageError("\n".join(faults))
     return tuple(results)
+
+
+def installing(extra: str) -> str:
+    """Returns the command that installs an extra of pyproject.toml: of a checkout, or elsewhere."""
+    checkout = Path(__file__).parent.with_name("pyproject.toml").is_file()
+    return f"pip install -e '.[{extra}]'" if checkout else f"pip install 'mnist-flax[{extra}]'"
 
 
 def out_of_memory(error: BaseException) -> bool:

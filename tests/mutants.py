@@ -61,6 +61,7 @@ WANDB = "tests/show/test_wandb.py"
 DEVICES = "tests/distributed/test_devices.py -m distributed"
 PROCESSES = "tests/faults/test_faults.py -m distributed -k"
 SWEEP = "tests/cli/test_sweep.py -k"
+INSTALLED = "tests/cli/test_installed.py -k"
 SWEEP_POINTS = "tests/config/test_sweep_points.py"
 SWEEP_REPORT = "tests/report/test_sweep_report.py"
 HANDED_IN = "tests/data/test_handed_in.py"
@@ -68,6 +69,63 @@ HANDED_IN_RUNS = "tests/training/test_handed_in_runs.py"
 EXTRA = "tests/data/test_extra_splits.py"
 EXTRA_RUNS = "tests/training/test_extra_splits_runs.py"
 MUTANTS = (
+    # The command and its names.
+    Mutant(
+        "command: a folder of a recipe's name is in the way",
+        "cli/recipe_files.py",
+        "    if named == path.name and not path.suffix:\n",
+        "    if named == path.name and not path.suffix and not path.exists():\n",
+        f"{INSTALLED} by_its_name",
+    ),
+    Mutant(
+        "command: an installed one is called by another name",
+        "cli/program.py",
+        'return [file] if file == _INSTALLED else ["python", file]',
+        'return ["python", file]',
+        f"{INSTALLED} names_itself",
+    ),
+    Mutant(
+        "command: a report says another name",
+        "cli/modes.py",
+        "shlex.join(program.name(launch.argv[0]))",
+        '"python launch.py"',
+        f"{INSTALLED} names_itself",
+    ),
+    Mutant(
+        "command: one that the shell does not find is named",
+        "cli/program.py",
+        "(words == [_INSTALLED] and _is_found(argv0))",
+        "words == [_INSTALLED]",
+        f"{INSTALLED} it_was_started",
+    ),
+    Mutant(
+        "command: a sweep starts a file of the package",
+        "cli/program.py",
+        "*(_MODULE if _is_module(argv0) else [argv0])",
+        "argv0",
+        f"{INSTALLED} it_was_started",
+    ),
+    Mutant(
+        "command: its version waits for JAX",
+        "cli/program.py",
+        "importlib.metadata.version(each)}",
+        "__import__(each).__version__}",
+        f"{INSTALLED} waits_for_no_jax",
+    ),
+    Mutant(
+        "command: Ctrl-C gives a traceback while it imports",
+        "cli/start.py",
+        "        signal.signal(signal.SIGINT, signal.SIG_DFL)\n    from",
+        "        pass\n    from",
+        "tests/training/test_stopping.py -k ctrl_c",
+    ),
+    Mutant(
+        "command: a recipe's variant is lost",
+        "cli/recipe.py",
+        '_execute(path, value.partition(":")[2])',
+        '_execute(path, "")',
+        "tests/cli/test_launch_errors.py -k variant",
+    ),
     # Several devices and processes.
     Mutant(
         "each device has all of a batch",

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_flax.cli.flags import FLAGS, Launch, workdir
+from mnist_flax.cli.flags import FLAGS, Launch, required_recipe, workdir
 from mnist_flax.cli.hints import say
 from mnist_flax.cli.train import asked_init_from
 from mnist_flax.config import overridden
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 def check_as_asked(launch: Launch) -> int:
     """Checks what would be trained; returns 0, or the status of what training would refuse."""
-    if launch.recipe is None:
-        raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
+    recipe = required_recipe(launch)
     if FLAGS.distributed != "off":
         raise UsageError(
             f"--distributed={FLAGS.distributed}: --mode=check looks at a run of one process; leave "
             "it out."
         )
-    config, notes = overridden(launch.recipe, launch.overrides)
+    config, notes = overridden(recipe, launch.overrides)
     folder, source = workdir(), asked_init_from()
     for note in notes:
         say(note)

@@ -29,7 +29,7 @@ TAKES = {
     "export": {"checkpoint", "format"},
 }
 FLAGS = flags.FLAGS
-flags.DEFINE_string("config", None, "The recipe: configs/tutorial.py")
+flags.DEFINE_string("config", None, "The recipe: a name, tutorial, or a file, configs/tutorial.py")
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
 flags.DEFINE_enum("mode", "train", list(TAKES), "What to do")
 flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
@@ -98,6 +98,13 @@ def parse(argv: Sequence[str]) -> Launch:
     if files and FLAGS.mode != "predict":
         raise UsageError(f"the argument {files[0]!r}: {_nothing_to_do_with_it()}")
     return Launch(argv, files, recipe, overrides())
+
+
+def required_recipe(launch: Launch) -> ConfigDict:
+    """Returns the recipe. Raises UsageError without --config."""
+    if launch.recipe is None:
+        raise UsageError("--config is missing: --config=tutorial, or a file of your own.")
+    return launch.recipe
 
 
 def refuse(names: set[str]) -> None:

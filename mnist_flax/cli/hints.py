@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
+from mnist_flax.cli import program
 from mnist_flax.cli.flags import FLAGS, Launch, workdir
 
 if TYPE_CHECKING:  # it brings JAX
@@ -51,7 +52,7 @@ def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
 
 
 def _command(launch: Launch, arguments: Sequence[str]) -> str:
-    return shlex.join(["python", launch.argv[0], *arguments])
+    return shlex.join([*program.typed(launch.argv[0]), *arguments])
 
 
 def _to_go_on(arguments: Sequence[str]) -> list[str]:

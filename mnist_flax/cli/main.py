@@ -1,15 +1,16 @@
 """Trains, evaluates and uses a network.
 
-    python launch.py --config=configs/tutorial.py                        train, or go on training
+    python launch.py --config=tutorial                                   train, or go on training
     python launch.py --config=RECIPE --workdir=NEW --init_from=OLD       fine-tune another run
     python launch.py --config=RECIPE --mode=sweep --seeds=0,1,2          a run a seed, and a table
-    python launch.py --config=configs/tutorial.py --mode=check           what would it train?
-    python launch.py --config=configs/tutorial.py --mode=eval            loss and accuracy, as JSON
-    python launch.py --config=configs/tutorial.py --mode=predict 7.png   what is on this picture?
-    python launch.py --config=configs/tutorial.py --mode=predict --split=test --output=test.npz
-    python launch.py --config=configs/tutorial.py --mode=serve           a page to draw digits on
-    python launch.py --config=configs/tutorial.py --mode=report          curves, mistakes, … in HTML
-    python launch.py --config=configs/tutorial.py --mode=export          a file to use it elsewhere
+    python launch.py --config=tutorial --mode=check                      what would it train?
+    python launch.py --config=tutorial --mode=eval                       loss and accuracy, as JSON
+    python launch.py --config=tutorial --mode=predict 7.png              what is on this picture?
+    python launch.py --config=tutorial --mode=predict --split=test --output=test.npz
+    python launch.py --config=tutorial --mode=serve                      a page to draw digits on
+    python launch.py --config=tutorial --mode=report                     curves, mistakes, … in HTML
+    python launch.py --config=tutorial --mode=export                     a file to use it elsewhere
+    python launch.py --version                                           which version this is
 
 Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --config.num_epochs=3,
 --config.data.data_dir=FOLDER. All fields, with what they mean: mnist_flax/config/fields.py.
@@ -17,15 +18,18 @@ Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --conf
 
 import io
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_flax.cli import program
 from mnist_flax.cli.flags import FLAGS, describe_flags, parse
 from mnist_flax.cli.hints import say
 from mnist_flax.cli.kept_programs import hide_false_alarms
 from mnist_flax.cli.modes import MODES
 from mnist_flax.cli.processes import leave_failed
+from mnist_flax.cli.recipe_files import recipe_names, recipes_folder
 from mnist_flax.errors import UserError, out_of_memory
 
 
@@ -36,7 +40,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     if {"--help", "-help", "-h", "--helpfull"} & set(argv):
-        print(f"{__doc__}\n{describe_flags()}")
+        print(_help(argv[0]))
+        return 0
+    if {"--version", "-version"} & set(argv):
+        print(program.version())
         return 0
     sys.path.append(str(Path.cwd()))  # where 'package.module:attribute' of a config may lie
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -63,3 +70,12 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted.")
         return 130
+
+
+def _help(argv0: str) -> str:
+    """Returns what --help says, with this program under the name that it was called by."""
+    text = (__doc__ or "").replace("python launch.py", shlex.join(program.typed(argv0)))
+    recipes = (
+        f"Recipes: {', '.join(recipe_names())};\npages to read and to copy, in {recipes_folder()}."
+    )
+    return f"{text}\n{recipes}\n\n{describe_flags()}"

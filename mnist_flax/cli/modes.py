@@ -1,9 +1,11 @@
 """What each mode calls. What they need is imported when they do: --help does not wait for JAX."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mnist_flax.cli import program
 from mnist_flax.cli.flags import FLAGS, Launch, output_file, refuse, workdir
 from mnist_flax.cli.hints import say
 from mnist_flax.cli.kept_programs import kept_programs
@@ -81,7 +83,8 @@ def _write_report(launch: Launch, which: str, overrides: Mapping[str, Any]) -> N
         for path in [expanded(name, "--compare") for name in FLAGS.compare]
         for other in [restore_other(overrides, path, which)]
     )
-    recipe = Recipe(FLAGS.config, launch.recipe) if launch.recipe is not None else None
+    named = shlex.join(program.name(launch.argv[0]))
+    recipe = Recipe(FLAGS.config, launch.recipe, named) if launch.recipe is not None else None
     print(write_report(workdir(), restored, dataset, others=others, recipe=recipe), flush=True)
 
 

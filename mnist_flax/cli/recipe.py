@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from mnist_flax.cli.recipe_files import recipe_file
 from mnist_flax.config import flatten, may_be_added
 from mnist_flax.config.registry import nearest
 from mnist_flax.config.validation import require_fields
@@ -28,7 +29,7 @@ _OVERRIDE = r"--?(?:no)?config\.([^=]*)(=?)(.*)"
 
 
 def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
-    """Executes the config file that --config names, the last one if there are several.
+    """Executes the recipe that --config names, the last one if there are several.
 
     Its folder joins Python's path: a model of the user's own may lie beside the recipe.
 
@@ -43,18 +44,10 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
         return None
     _, equals, value = argv[given[-1]].partition("=")
     value = value if equals else "".join(argv[given[-1] + 1 : given[-1] + 2])
-    path = Path(value.partition(":")[0])
-    if not path.is_file():
-        near = nearest(path.stem, [file.stem for file in Path("configs").glob("*.py")])
-        raise UsageError(f"--config={value}: there is no file {path}.{near}")
-    if path.suffix != ".py":
-        of_run = " A run goes on with the recipe that it was made with." * (path.suffix == ".json")
-        raise UsageError(
-            f"--config={value}: must be a Python file (.py) that has get_config().{of_run}"
-        )
+    path = recipe_file(value)
     sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie beside the recipe
     try:
-        recipe = _execute(value)
+        recipe = _execute(path, value.partition(":")[2])
         require_fields(recipe)
         return recipe
     except UsageError:
@@ -63,10 +56,10 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
         raise UsageError(f"--config={value}: {_fault_in(path, error)}") from error
 
 
-def _execute(file: str) -> Any:
-    """Returns what get_config() of FILE, or FILE:variant, returns, locked."""
+def _execute(path: Path, variant: str) -> Any:
+    """Returns what its get_config(), with the variant if there is one, returns, locked."""
     values = flags.FlagValues()
-    argv = ["", f"--config={file}"]
+    argv = ["", f"--config={path}:{variant}" if variant else f"--config={path}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return values.config
@@ -76,7 +69,7 @@ def swept_points(file: str) -> list[Any] | None:
     """Returns what get_sweep() of the recipe returns as a list; None if it has no such function.
 
     Args:
-      file: that --config named, with its variant; load_recipe has executed it.
+      file: what --config said, with its variant; load_recipe has executed it.
 
     Raises:
       UsageError: get_sweep() fails, with its line; or returns no list.
@@ -95,7 +88,7 @@ def swept_points(file: str) -> list[Any] | None:
             "\n".join(f"{where}: {line}" for line in str(error).split("\n"))
         ) from error
     except Exception as error:
-        fault = _fault_in(Path(file.partition(":")[0]), error)
+        fault = _fault_in(recipe_file(file), error)
         raise UsageError(f"{where}: {fault}") from error
     raise UsageError(
         f"{where}: returned a {type(points).__name__}: return a list of points, such as "

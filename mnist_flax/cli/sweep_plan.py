@@ -1,6 +1,5 @@
 """What a sweep trains: each point for each seed, as a training command; every fault at once."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from mnist_flax.cli.flags import FLAGS, Launch
+from mnist_flax.cli import program
+from mnist_flax.cli.flags import FLAGS, Launch, required_recipe
 from mnist_flax.cli.recipe import parse_overrides, swept_points
 from mnist_flax.config import as_flag, flatten, overridden
 from mnist_flax.config.changes import can_be_written
@@ -45,7 +45,7 @@ class SweepRun:
     def command(self, launch: Launch, folder: Path) -> list[str]:
         """Returns the ordinary training command, in its folder inside the sweep's."""
         workdir = f"--workdir={folder / self.name}"
-        return [sys.executable, launch.argv[0], *self.arguments, workdir]
+        return [*program.again(launch.argv[0]), *self.arguments, workdir]
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,7 @@ def planned(launch: Launch) -> Sweep:
     Raises:
       UsageError: there is nothing to vary, or a wrong value anywhere: a line for each fault.
     """
-    if launch.recipe is None:
-        raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
-    recipe = launch.recipe
+    recipe = required_recipe(launch)
     seeds = _seeds()
     points = swept_points(FLAGS.config)
     if points is None and not seeds:

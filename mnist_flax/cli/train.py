@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mnist_flax.cli import processes, watching
-from mnist_flax.cli.flags import FLAGS, Launch, refuse, workdir
+from mnist_flax.cli.flags import FLAGS, Launch, refuse, required_recipe, workdir
 from mnist_flax.cli.hints import after_a_stop, after_training, say
 from mnist_flax.cli.kept_programs import kept_programs
 from mnist_flax.cli.signals import StopSignals
@@ -22,15 +22,14 @@ _MOST_TRACED = 1_000  # steps: some 50 kB each of a small network
 def train_as_asked(launch: Launch) -> tuple[int, bool]:
     """Trains; returns the exit status, and whether a finished run's folder is this process's."""
     init_from, window = asked_init_from(), _window()
-    if launch.recipe is None:
-        raise UsageError("--config is missing: --config=configs/tutorial.py, or your own recipe.")
+    recipe = required_recipe(launch)
     processes.check()
     of_sweep = os.environ.pop(SWEEP, None)
     if of_sweep is not None:
         watching.end_with_parent(int(of_sweep))
     if (together := FLAGS.distributed != "off") and not watching.is_watched():
         return watching.watch(), False
-    config, notes = overridden(launch.recipe, launch.overrides)
+    config, notes = overridden(recipe, launch.overrides)
     folder = workdir()
     if not together:
         _say(notes)

@@ -1,7 +1,7 @@
 """Every field of a run, once, with what it means.
 
 A recipe in configs/ starts from default_config() and changes the few fields that differ. No arrays
-and no files here, and nothing heavy is imported: `launch.py --help` reads this module.
+and no files here, and nothing heavy is imported: `--help` reads this module.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -79,10 +79,10 @@ def default_config() -> ConfigDict:
     config.log_norms = False  # of gradient and update, over all parameters, in the training rows
     config.log_probabilities = False  # with every training row, those of the last batch
     # Besides metrics.jsonl, event files for TensorBoard in the workdir: every row's numbers, each
-    # evaluation's confusion matrix and first filters. Needs pip install -e '.[tensorboard]'.
+    # evaluation's confusion matrix and first filters. Needs the extra 'tensorboard'.
     config.tensorboard = False
     # Functions of (event, step, row, context) that are handed every row once it is on the disk, as
-    # show/writers.py says: 'wandb' for Weights & Biases, which needs pip install -e '.[wandb]', or
+    # show/writers.py says: 'wandb' for Weights & Biases, which needs the extra 'wandb', or
     # 'package.module:function'.
     config.writers = ()
     # What happens where one of them raises, which is reported: 'drop' goes on without it until the
@@ -123,7 +123,7 @@ def default_config() -> ConfigDict:
     # Every class as often as any other, however many images it has: those of a rare one come again.
     config.data.balance = False
     # Picture folders and array_record files are decoded while a run trains, a few batches ahead:
-    # for data that memory does not hold. No bit changes. Needs pip install -e '.[grain]'.
+    # for data that memory does not hold. No bit changes. Needs the extra 'grain'.
     config.data.stream = False
     config.data.shuffle = True  # a new order every epoch; False keeps the order of the files
     # What stands in, whole, to train on if no data_dir is given and name='mnist' is neither in the

@@ -19,7 +19,7 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
 
     Args:
       name: a key of table, or 'package.module:attribute' for an object of the user's own. The
-        package is looked up as `import` does; launch.py puts the working directory on that path.
+        package is looked up as `import` does; the command puts the working directory on that path.
       table: known names, each with the 'package.module:attribute' that it stands for.
       field: the config field, for the message.
 

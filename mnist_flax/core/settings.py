@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UserError, installing
 
 _GUARDS = (
     *("jax_transfer_guard", "jax_transfer_guard_host_to_device"),
@@ -23,8 +23,8 @@ def require_jax() -> None:
         why = f" ({lines[0][:160]})" if lines else ""
         raise UserError(
             f"JAX_PLATFORMS={platforms or ''}: JAX finds no such device here{why}. Unset it, set "
-            "JAX_PLATFORMS=cpu, or install JAX for that device (a CUDA GPU: pip install -e "
-            "'.[cuda]')."
+            "JAX_PLATFORMS=cpu, or install JAX for that device (a CUDA GPU: "
+            f"{installing('cuda')})."
         ) from error
     if config.jax_disable_jit:
         raise UserError(

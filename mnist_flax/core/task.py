@@ -78,7 +78,7 @@ class Task(NamedTuple):
       in_training: (variables, batch, key) -> outputs [B, …] by name, as `update` computes them; for
         observers of training rows. None where nobody looks.
       exported: which outputs of `predict` an exported file gives; () for all, None for no file.
-      modes: of launch.py, besides 'train': which make sense.
+      modes: of the command, besides 'train': which make sense.
       sample: (variables, latents float32 [B, latent_size], standard normal) -> pictures float32
         [B, H, W, C] in [0, 1]: what is drawn out of noise. None where nothing is.
       latent_size: of what `sample` draws from.

@@ -9,14 +9,14 @@ import warnings
 import numpy as np
 
 from mnist_flax.data.records import Records
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UserError, installing
 
 _PILLOW = re.compile(r"PIL\.")  # its modules
 _PIECE_BYTES = 2**20
 _PIECE = 64  # pictures
 _LACKING = (
     "config.data.stream=true: the package grain is not installed. Install it with "
-    "pip install -e '.[grain]', or leave the field out."
+    f"{installing('grain')}, or leave the field out."
 )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mnist_flax.data.streamed_images import Images
-from mnist_flax.errors import UserError, where_it_failed
+from mnist_flax.errors import UserError, installing, where_it_failed
 from mnist_flax.export import equations
 from mnist_flax.export.network import Network
 
@@ -26,8 +26,8 @@ def require() -> None:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:
             raise UserError(
-                f"--format=onnx: {name} is not installed. Install it with pip install -e "
-                "'.[onnx]', or export with --format=stablehlo."
+                f"--format=onnx: {name} is not installed. Install it with "
+                f"{installing('onnx')}, or export with --format=stablehlo."
             ) from error
 
 

@@ -11,10 +11,17 @@ from mnist_flax.config import as_flag, default_config, diff, flatten, may_be_add
 
 
 class Recipe(NamedTuple):
-    """What --config named: the file, with its variant, and its fields before any override."""
+    """What was asked for.
 
-    file: str
+    Attributes:
+      named: what --config said, with its variant.
+      config: its fields before any override.
+      program: what was started, as a shell takes it: 'python launch.py'.
+    """
+
+    named: str
     config: ConfigDict
+    program: str
 
 
 def repeat_command(
@@ -29,7 +36,7 @@ def repeat_command(
     """
     theirs, ours = flatten(recipe.config), flatten(dict(config))
     defaults = flatten(default_config())
-    arguments = [f"--config={recipe.file}", f"--workdir={workdir}-again"]
+    arguments = [f"--config={recipe.named}", f"--workdir={workdir}-again"]
     beyond = []
     for field, (old, new) in diff(recipe.config.to_dict(), dict(config)).items():
         section = field.partition(".")[0]
@@ -44,4 +51,4 @@ def repeat_command(
             continue  # likewise, of a task
         else:
             beyond.append(field)
-    return " \\\n    ".join(["python launch.py", *map(shlex.quote, arguments)]), beyond
+    return " \\\n    ".join([recipe.program, *map(shlex.quote, arguments)]), beyond

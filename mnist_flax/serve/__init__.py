@@ -14,7 +14,7 @@ from typing import Any
 
 from mnist_flax.data.pictures import check_shape
 from mnist_flax.data.preparation import Preparation
-from mnist_flax.errors import UsageError, UserError
+from mnist_flax.errors import UsageError, UserError, installing
 from mnist_flax.serve.answers import make_answer
 from mnist_flax.serve.drawings import make_draw
 from mnist_flax.use.restore import Restored
@@ -25,7 +25,7 @@ try:
     from mnist_flax.serve.app import create_app
     from mnist_flax.serve.connection import BoundedConnection
 except ImportError as error:
-    raise UserError(f"--mode=serve: {error}. Install it with pip install -e '.[serve]'.") from error
+    raise UserError(f"--mode=serve: {error}. Install it with {installing('serve')}.") from error
 
 
 def serve(

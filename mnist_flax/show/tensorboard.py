@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UserError, installing
 from mnist_flax.workdir.rows import split_of
 
 try:
@@ -23,7 +23,7 @@ try:
     from tensorboardX.record_writer import masked_crc32c
 except ImportError as error:
     raise UserError(
-        f"config.tensorboard=true: {error}. Install it with pip install -e '.[tensorboard]', "
+        f"config.tensorboard=true: {error}. Install it with {installing('tensorboard')}, "
         "or leave the field out."
     ) from error
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnist_flax.errors import UsageError, UserError
+from mnist_flax.errors import UsageError, UserError, installing
 from mnist_flax.show.writers import Context
 from mnist_flax.workdir.files import write_atomic
 from mnist_flax.workdir.rows import split_of
@@ -33,8 +33,7 @@ try:
     from wandb import Settings  # which a folder that is called wandb lacks
 except ImportError as error:
     raise UsageError(
-        f"config.writers='wandb': {error}. Install it with pip install -e '.[wandb]', or leave it "
-        "out."
+        f"config.writers='wandb': {error}. Install it with {installing('wandb')}, or leave it out."
     ) from error
 
 # What W&B calls finished, and killed; it calls any other failed.

@@ -48,7 +48,7 @@ def judge_drawings(config: ConfigDict, dataset: Dataset, images: Images) -> Meas
     if not name:
         return Measure(
             "No judge: how good the drawings are is not measured, and nothing chooses a best save. "
-            "Train one with 'python launch.py --config=configs/fast995.py' and name its folder: "
+            "Train one with --config=fast995 and name its folder: "
             "--config.task.judge=runs/fast995"
         )
     judge = _restored(name, dataset)

@@ -11,7 +11,7 @@ separated by blanks. Not a test itself.
     copy=FOLDER        the --workdir is copied to FOLDER/0001, FOLDER/0002, … at this moment and at
                        each file operation in it from then on: all that a kill there would leave
 
-    start              before launch.py is imported
+    start              before anything of the package is imported
     compile            before one of the run's programs is compiled
     step               between two chunks of steps
     chunk              half-way through a chunk
@@ -43,14 +43,14 @@ Act = Callable[[str], None]  # is given the file at hand, if the moment has one
 
 
 def main() -> int:
-    """Arms the faults and calls launch.main with what is left of the command line."""
+    """Arms the faults and calls main() with what is left of the command line."""
     sys.path[0] = str(ROOT)
     for fault in sys.argv.pop(1).split():
         action, _, moment = fault.partition("@")
         moment, _, count = moment.partition("#")
         arm(moment, _once_at(int(count or 1), act_of(action)))
     sys.argv[0] = str(ROOT / "launch.py")
-    return importlib.import_module("launch").main(sys.argv)
+    return importlib.import_module("mnist_flax.cli.main").main(sys.argv)
 
 
 def act_of(action: str) -> Act:

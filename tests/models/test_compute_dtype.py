@@ -78,5 +78,5 @@ def test_a_variant_of_a_recipe_computes_in_bfloat16(name):
     half, whole = module.get_config("bfloat16"), module.get_config()
     assert whole.compute_dtype == "float32"
     assert {field for field, value in half.items() if value != whole[field]} == {"compute_dtype"}
-    with pytest.raises(UsageError, match=f"{name}.py:half: the only variant is 'bfloat16'"):
+    with pytest.raises(UsageError, match=f"--config={name}:half: the only variant is 'bfloat16'"):
         module.get_config("half")

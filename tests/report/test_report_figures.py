@@ -174,9 +174,11 @@ def test_the_command_has_a_flag_for_each_field_that_differs() -> None:
     recipe = default_config()
     recipe.num_epochs = 3
     recipe.clip_by_global_norm = 1.0
-    command, beyond = repeat_command(Recipe("a.py:b", recipe), config.to_dict(), Path("runs/x"))
+    command, beyond = repeat_command(
+        Recipe("a.py:b", recipe, "mnist-flax"), config.to_dict(), Path("runs/x")
+    )
     assert command.split(" \\\n    ") == [
-        "python launch.py",
+        "mnist-flax",
         "--config=a.py:b",
         "--workdir=runs/x-again",
         """'--config.augment.order=('"'"'random_shift'"'"',)'""",
@@ -191,10 +193,14 @@ def test_the_command_leaves_out_what_belongs_to_another_model() -> None:
     recipe.model = ConfigDict({"name": "tutorial", "dropout_rate": 0.4})
     config = recipe.copy_and_resolve_references()
     config.model = ConfigDict({"name": "mine:Net"})
-    command, beyond = repeat_command(Recipe("a.py", recipe), config.to_dict(), Path("x"))
+    command, beyond = repeat_command(
+        Recipe("a.py", recipe, "mnist-flax"), config.to_dict(), Path("x")
+    )
     assert command.endswith("--config.model.name=mine:Net")
     assert beyond == []
     config.model = ConfigDict({"name": "mine:Net", "width": 3})
-    command, beyond = repeat_command(Recipe("a.py", recipe), config.to_dict(), Path("x"))
+    command, beyond = repeat_command(
+        Recipe("a.py", recipe, "mnist-flax"), config.to_dict(), Path("x")
+    )
     assert command.endswith("--config.model.width=3")
     assert beyond == []

@@ -46,7 +46,7 @@ def test_training_may_end_with_it_and_the_page_says_how_to_repeat_the_run(
 
 def test_plain_training_loads_nothing_of_it(digits: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, launch; status = launch.main(sys.argv);"
+        "import sys, launch; status = launch.start();"
         "heavy = {'sklearn', 'matplotlib', 'jinja2', 'mnist_flax.report'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else status)"
     )

@@ -198,7 +198,7 @@ def test_a_run_that_gets_a_signal_at_its_very_end_says_so(digits: Path, tmp_path
     assert f"Go on with: python launch.py {' '.join(arguments)}" in done.stderr
 
 
-# launch.py without what it imports, with a Ctrl-C in the middle of that or after main().
+# The command without what it imports, with a Ctrl-C in the middle of that or after main().
 DOOR = """
 import atexit, os, runpy, signal, sys, types
 interrupt = lambda *args: os.kill(os.getpid(), signal.SIGINT)
@@ -214,9 +214,10 @@ runpy.run_path(sys.argv[2], run_name="__main__")
 
 
 @pytest.mark.parametrize("when", ["imports", "exit"])
-def test_ctrl_c_beside_main_ends_the_process_without_a_traceback(when: str) -> None:
+@pytest.mark.parametrize("door", ["launch.py", "mnist_flax/__main__.py"])
+def test_ctrl_c_beside_main_ends_the_process_without_a_traceback(door: str, when: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DOOR, when, str(ROOT / "launch.py")],
+        [sys.executable, "-c", DOOR, when, str(ROOT / door)],
         env=launch_environment() | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

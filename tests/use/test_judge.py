@@ -250,7 +250,7 @@ def test_a_recipe_may_leave_the_judge_out(tmp_path: Path) -> None:
         tmp_path / "run",
         restored,
         load_data(restored, print),
-        recipe=Recipe("configs/dcgan_fast.py", recipe("dcgan_fast")),
+        recipe=Recipe("dcgan_fast", recipe("dcgan_fast"), "mnist-flax"),
     )
     assert "It is not the same run" not in path.read_text()
 
