@@ -120,8 +120,9 @@ def recipe(name: str) -> ConfigDict:
 
 
 def turned_folder(folder: Path) -> Path:
-    """Writes the task and the recipe of docs/TASKS.md into a folder: turned.py and recipe.py."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/TASKS.md").read_text(), re.DOTALL)
+    """Writes the task and the recipe of docs/guide/tasks.md into a folder: turned.py, recipe.py."""
+    page = (ROOT / "docs/guide/tasks.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     task, recipe, observer = blocks
     (folder / "turned.py").write_text(f"{task}\n\n{observer}")
     (folder / "recipe.py").write_text(recipe)

@@ -97,7 +97,8 @@ def default_config() -> ConfigDict:
     # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
     config.data.name = "mnist"
     # Holds four IDX files, pictures in train/<class>/ and test/<class>/, tables of pixels, an .npz
-    # file, a prepared TFDS dataset, …: README.md has all that is read. Or one is downloaded to it.
+    # file, a prepared TFDS dataset, …: docs/guide/data.md has all that is read. Or one is
+    # downloaded to it.
     # Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.
     config.data.data_dir = config_dict.placeholder(str)
     # Whether rows and columns are exchanged. Default: where files are named emnist-…, which hold

@@ -2,7 +2,7 @@
 
 Nothing in it is jitted, and nothing of it touches a disk or prints. core/chunk.py loops `update`,
 core/evaluation.py folds `evaluate`; console, rows and pages show whatever metrics it names. tasks/
-has the tasks, and docs/TASKS.md one of a user's own on a page.
+has the tasks, and docs/guide/tasks.md one of a user's own on a page.
 """
 
 from collections.abc import Callable, Mapping

@@ -203,7 +203,7 @@ def test_all_of_that_killed_at_ten_random_moments(asked_for: Bench) -> None:
 @pytest.mark.slow  # what of a task's own a stop may get wrong is in test_own_task.py, too
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in PROCESSES])
 def test_another_task_has_the_same_faults(fault: str, other: Outcomes) -> None:
-    """The regression of docs/TASKS.md, and the autoencoder."""
+    """The regression of docs/guide/tasks.md, and the autoencoder."""
     _meet(fault, other)
 
 

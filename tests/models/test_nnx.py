@@ -176,7 +176,7 @@ def test_a_run_resumes_to_the_bit(tiny_config: ConfigDict, tmp_path: Path) -> No
 
 
 def test_the_network_of_the_guide() -> None:
-    guide = Path(__file__).parents[2] / "docs/guide/training.md"
+    guide = Path(__file__).parents[2] / "docs/guide/models.md"
     (text,) = re.findall(r"```python\n(# net.py.*?)```", guide.read_text(), re.DOTALL)
     scope: dict[str, Any] = {"__name__": "guide"}
     exec(text, scope)

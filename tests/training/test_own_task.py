@@ -1,4 +1,4 @@
-"""A task of a user's own, from outside the package: the very code of docs/TASKS.md."""
+"""A task of a user's own, from outside the package: the very code of docs/guide/tasks.md."""
 
 import importlib
 import json
