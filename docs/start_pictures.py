@@ -85,7 +85,7 @@ def draw_window(image: np.ndarray) -> None:
     _frame(axes[0], row - 1, column - 1, (3, 3), ON_BLACK)
     _numbers(axes[1], window, plots.photo(window.astype(np.uint8)[..., None]), size=8)
     _numbers(axes[2], UPPER_EDGES, plots.signed(UPPER_EDGES, 2.0), size=8)
-    _numbers(axes[3], products, plots.signed(products, 510.0), size=8)
+    _numbers(axes[3], products, plots.signed(products, 510.0), size=7)
     _image(axes[4], plots.signed(made, float(np.abs(made).max())))
     _frame(axes[4], row, column, (1, 1), "black")
     titles = ("image", "window  ×", "kernel  =", "products", "map")
