@@ -1,10 +1,11 @@
 """Draws the pictures of docs/TOUR.md and docs/PERFORMANCE.md.
 
-    python docs/pictures.py --workdir=runs/reproduce/tutorial-0     a finished run of the tutorial
-    python docs/pictures.py --times=FILE,FILE                       what time_to_accuracy.py wrote
-    python docs/pictures.py --film=runs/dcgan --frames=25           what a run has drawn as it went
+    python docs/pictures.py --tour                          digits that are changed
+    python docs/pictures.py --times=FILE,FILE               what time_to_accuracy.py wrote
+    python docs/pictures.py --film=runs/dcgan --frames=25   what a run has drawn as it went
 
-Needs matplotlib: pip install -e '.[benchmarks]'.
+The first half of docs/TOUR.md has its pictures from start_pictures.py. Needs matplotlib:
+pip install -e '.[benchmarks]'.
 """
 
 import argparse
@@ -18,14 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from mnist_flax.data import augment
+from mnist_flax.data import augment, distort
 from mnist_flax.data.pictures import film
 from mnist_flax.data.sample import read_sample
-from mnist_flax.use.restore import restore
 from mnist_flax.workdir.kept_pictures import kept_pictures
 
 FOLDER = Path(__file__).resolve().parent
@@ -35,7 +34,7 @@ TITLES = ("as it is", "down", "up", "right", "left", "flipped")
 def main() -> None:
     """Draws what there is something to draw from."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--workdir", type=Path, help="a run of configs/tutorial.py")
+    parser.add_argument("--tour", action="store_true", help="digits that are changed")
     parser.add_argument("--times", default="", help="JSON files, with commas between them")
     parser.add_argument("--film", type=Path, help="a run that draws")
     parser.add_argument("--frames", type=int, default=25, help="of the film, at most")
@@ -44,16 +43,15 @@ def main() -> None:
         draw_film(arguments.film, arguments.frames)
     if arguments.times:
         draw_times([json.loads(Path(name).read_text()) for name in arguments.times.split(",")])
-    if arguments.workdir:
-        draw_tour(arguments.workdir)
+    if arguments.tour:
+        draw_tour()
 
 
-def draw_tour(workdir: Path) -> None:
-    """Those of docs/TOUR.md."""
+def draw_tour() -> None:
+    """Digits that are changed, of the second half of docs/TOUR.md."""
     digits = read_sample().splits["test"].images
     draw_extended(digits[[22, 47, 34]])
     draw_random(digits[34])
-    draw_layers(workdir, digits[47])
 
 
 def draw_film(workdir: Path, most: int) -> None:
@@ -107,9 +105,9 @@ def draw_random(image: np.ndarray) -> None:
     """What the random functions make of one image uint8 [28, 28, 1], eight draws each."""
     images, key = jnp.tile(image, (8, 1, 1, 1)), jax.random.key(0)
     rows = {
-        "rotation, 20°": augment.random_rotation(key, images, max_degrees=20.0),
-        "scaling, 1.4": augment.random_scaling(key, images, max_factor=1.4),
-        "shift, 4 pixels": augment.random_shift(key, images, max_pixels=4),
+        "rotation, 20°": distort.random_rotation(key, images, max_degrees=20.0),
+        "scaling, 1.4": distort.random_scaling(key, images, max_factor=1.4),
+        "shift, 4 pixels": distort.random_shift(key, images, max_pixels=4),
     }
     figure, axes = plt.subplots(3, 8, figsize=(6.4, 2.8), layout="constrained")
     for row, (title, made) in zip(axes, rows.items(), strict=True):
@@ -118,29 +116,8 @@ def draw_random(image: np.ndarray) -> None:
     _save(figure, "tour_random.png")
 
 
-def draw_layers(workdir: Path, image: np.ndarray) -> None:
-    """The 32 filters of a trained network's first layer, and what each sees in an image."""
-    restored = restore(workdir, "best", {})
-    kernel = np.asarray(restored.state.params["conv1"]["kernel"])  # [5, 5, 1, 32]
-    _, seen = restored.model.apply(
-        {"params": restored.state.params},
-        augment.normalize(jnp.asarray(image[None])),
-        capture_intermediates=True,
-    )
-    maps = np.asarray(nn.relu(seen["intermediates"]["conv1"]["__call__"][0]))[0]  # [28, 28, 32]
-    limit = abs(kernel).max()
-    figure, axes = plt.subplots(4, 16, figsize=(6.4, 1.9), layout="constrained")
-    for number in range(32):
-        row, column = divmod(number, 16)
-        cell = axes[2 * row, column]
-        cell.imshow(kernel[:, :, 0, number], cmap="RdBu", vmin=-limit, vmax=limit)
-        cell.set_axis_off()
-        _show(axes[2 * row + 1, column], maps[:, :, number])
-    _save(figure, "tour_filters.png")
-
-
 def _show(axes: Axes, image: np.ndarray, title: str = "", loc: str = "center") -> None:
-    axes.imshow(image, cmap="gray_r")
+    axes.imshow(image, cmap="gray")
     axes.set(xticks=[], yticks=[])  # the frame stays: it shows what was shifted
     if title:
         axes.set_title(title, fontsize=8, loc=loc)
