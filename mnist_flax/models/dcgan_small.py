@@ -79,7 +79,7 @@ class Discriminator(nn.Module):
 
 
 class DCGANSmall(nn.Module):
-    """Both of them: 589,186 parameters.
+    """A generator and a discriminator, small and fast: 589,186 parameters.
 
     Attributes:
       features: of the generator, see there.
