@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import itertools
 import json
 import re
 import sys
@@ -122,6 +121,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "data.eval_split": "test[:20]",
         "batch_size": 20,
         "num_steps": 3,
+        "eval_every_steps": 1,
     }
     judge = get_config()
     judge.update_from_flattened_dict(sample)
@@ -236,10 +236,9 @@ def test_every_file_of_the_page_is_written(
         again = [as_flag(field, value) for field, value in changed(config).items()]
         done = launch(tiny, f"--workdir={classified}", *again, *flags)
         assert done.returncode == 0, done.stderr
-    for name, mode in itertools.product(("vae", "dcgan_fast"), ("report", "export")):
-        workdir = drawn["autoencoder" if name == "vae" else "gan"]
-        of = [f"--config={ROOT / f'configs/{name}.py'}", f"--workdir={workdir}"]
-        done = launch(*of, f"--mode={mode}", *(["--format=all"] if mode == "export" else []))
+    for flags in (["--mode=report"], ["--mode=export", "--format=all"]):
+        of = (f"--config={ROOT / 'configs/dcgan_fast.py'}", f"--workdir={drawn['gan']}")
+        done = launch(*of, *flags)
         assert done.returncode == 0, done.stderr
     names = {file.name for file in RUN}
     found = set.union(*(check_files(files_in(w), names) for w in (classified, *drawn.values())))
