@@ -11,10 +11,12 @@ from conftest import ROOT
 
 _FENCE = re.compile(r"^( *)(```+|~~~+)[ ]*(\w*).*?\n(.*?)^\1\2[ ]*$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+# Languages of blocks that a reader types; 'text' is what he sees.
+SHELLS = ("sh", "bash", "shell", "console")
 # How a command of ours begins.
 LAUNCHER = re.compile(r"(?:^|\s)(?:\S*launch\.py|mnist-flax|-m mnist_flax)(?=\s|$)")
 # What names the file that a block is: just before it, or in its first line.
-_FILE_BEFORE = re.compile(r"`([\w/]+\.py)`[^`]*:\s*$")
+_FILE_BEFORE = re.compile(r"(?:^|\n\n)`([\w/]+\.py)`(?:[^\n]|\n(?!\n))*:\s*$")
 _FILE_WITHIN = re.compile(r"# ([\w/]+\.py)\b")
 
 
@@ -75,7 +77,7 @@ def blocks(text: str) -> list[Block]:
     for match in _FENCE.finditer(text):
         before = text[: match.start()]
         inside = "\n".join(line.removeprefix(match[1]) for line in match[4].splitlines())
-        named = _FILE_BEFORE.search(before[-300:]) or _FILE_WITHIN.match(inside)
+        named = _FILE_BEFORE.search(before[-400:]) or _FILE_WITHIN.match(inside)
         file = named[1] if named and match[3] == "python" else ""
         found.append(Block(match[3], before.count("\n") + 2, inside, file))
     return found
@@ -141,7 +143,9 @@ def commands(block: Block) -> list[Command]:
         known |= dict(re.findall(r"\bfor (\w+) in ([^\s;]+)", text))
         if LAUNCHER.search(text) and not text.lstrip().startswith("#"):
             in_line = _in_line(_filled(text, known), text.strip())
-            found += [command._replace(line=line) for command in in_line]
+            new = [command._replace(line=line) for command in in_line]
+            assert new, f"line {line}: how is this command to be read? {text}"
+            found += new
     return found
 
 

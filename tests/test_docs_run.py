@@ -7,6 +7,7 @@ made for it. A command that fails, or a flag that does not exist, fails the page
 
 import ast
 import builtins
+import importlib
 import re
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, launch_command, launch_environment
-from documents import Block, Command, Document, blocks, commands, documents, page_folder
+from documents import SHELLS, Block, Command, Document, blocks, commands, documents, page_folder
 from forked import Forker
 from PIL import Image
 
@@ -35,7 +36,7 @@ NOT_RUN = {
     "--config.writers=\"('wandb',)\"": "asks for an account at Weights & Biases",
     "from prepare import prepare": "test_export.py runs what the card has, which is this block",
 }
-STEPS, MORE_STEPS = 4, 6  # of a run, and of one whose length its command gives
+STEPS, MORE_STEPS = 2, 4  # of a run, and of one whose length its command gives
 TRAIN, TEST = 1200, 200  # digits
 READY = re.compile(r"on (http://127\.0\.0\.1:\d+)")
 PROGRAM = ROOT / "tests/short_program.py"
@@ -44,6 +45,13 @@ PROGRAM = ROOT / "tests/short_program.py"
 def test_what_is_not_run_is_still_there() -> None:
     texts = [block.text for page in PAGES for block in blocks(page.text)]
     assert [part for part in NOT_RUN if not any(part in text for text in texts)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_stand_in_blocks_that_are_run(page: Document) -> None:
+    """Else nobody would notice one that is not run."""
+    others = [block for block in blocks(page.text) if block.language not in (*SHELLS, "text")]
+    assert [command.text for block in others for command in commands(block)] == []
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +79,9 @@ def test_a_page_runs(
     reader = Reader(page_folder(page, tmp_path), digits28, forkers)
     with reader:
         for block in blocks(page.text):
-            if block.language in ("python", "py"):
-                if is_program(block) and not is_left_out(block.text):
-                    reader.runs(block)
-            else:
+            if is_program(block) and not is_left_out(block.text):
+                reader.runs(block)
+            if block.language in SHELLS:
                 for command in commands(block):
                     if not is_left_out(command.text):
                         reader.types(command)
@@ -87,7 +94,7 @@ def is_left_out(text: str) -> bool:
 
 def is_program(block: Block) -> bool:
     """Says whether a block is a program of its own: no file, and it reads no name of others."""
-    if block.file:
+    if block.file or block.language not in ("python", "py"):
         return False
     tree = ast.parse(block.text)
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -141,9 +148,7 @@ class Reader:
 
     def runs(self, block: Block) -> None:
         """Runs a Python program, its trainings short."""
-        for call, workdir in re.findall(r"\b(restore|train)\([^)]*?\"(runs/[^\"]+)\"", block.text):
-            if call == "train":
-                break
+        for workdir in restored_runs(block.text):
             self._require_run(workdir)
         for name in re.findall(r"\"([\w/.]+\.(?:png|jpe?g))\"", block.text):
             self._require_picture(name)
@@ -212,11 +217,11 @@ class Reader:
             self._require_run(workdir, value_of(shorter, "config"))
         if mode not in ("train", "sweep", "check"):
             return shorter
-        if not any(re.match(r"--config\.data\.(data_dir=|name=mnist_sample)", a) for a in shorter):
-            shorter.append(f"--config.data.data_dir={data}")
         longer = any(re.match(r"--config\.num_(steps|epochs)=", each) for each in shorter)
         shorter = without(shorter, "config.num_steps", "config.num_epochs")
-        return [*shorter, f"--config.num_steps={MORE_STEPS if longer else STEPS}"]
+        if any(re.match(r"--config\.data\.(data_dir=|name=mnist_sample)", a) for a in shorter):
+            data = ""
+        return [*shorter, *short(shorter, data, MORE_STEPS if longer else STEPS)]
 
     def _replaced(self, argument: str, data: str) -> str:
         """Returns an argument of smaller numbers, its placeholders filled in."""
@@ -226,18 +231,13 @@ class Reader:
         elif name == "--config" and re.fullmatch("[A-Z]+", value):
             value = "recipe.py"
         elif name == "--profile":
-            value = "2:4"
+            value = "1:3"
         elif name == "--checkpoint" and value.isdecimal():
             value = "latest"
         elif name == "--output":
             (self._folder / value).parent.mkdir(parents=True, exist_ok=True)
         elif "split" in name:
-            sizes = {"train": TRAIN / 60_000, "test": TEST / 10_000}
-            value = re.sub(
-                r"(train|test)\[([\d:]*)\]",
-                lambda part: f"{part[1]}[{smaller(part[2], sizes[part[1]])}]",
-                value,
-            )
+            value = smaller(value)
         return f"{name}{equals}{value}"
 
     def _require_picture(self, name: str) -> None:
@@ -254,14 +254,39 @@ class Reader:
         if not recipe or (self._folder / f"configs/{name}.py").exists():
             name = name if (self._folder / f"configs/{name}.py").exists() else "tutorial"
             recipe = f"configs/{name}.py" + (f":{variant}" if variant else "")
-        data = f"--config.data.data_dir={self._digits / 'idx'}"
-        steps = f"--config.num_steps={STEPS}"
-        done = self._launch([f"--config={recipe}", f"--workdir={workdir}", data, steps])
+        arguments = [f"--config={recipe}", f"--workdir={workdir}"]
+        arguments += short(arguments, str(self._digits / "idx"), STEPS)
+        done = self._launch(arguments)
         assert done.returncode == 0, f"{workdir}, which the page needs:\n{done.stderr}"
 
 
-def smaller(bounds: str, share: float) -> str:
-    return re.sub(r"\d+", lambda number: str(max(1, round(int(number[0]) * share))), bounds)
+def short(arguments: Sequence[str], data: str, steps: int) -> list[str]:
+    """Returns what makes a training short: few steps, on small data; splits as small."""
+    more = [f"--config.num_steps={steps}"]
+    if data:
+        more.append(f"--config.data.data_dir={data}")
+    name, _, variant = Path(value_of(arguments, "config")).name.partition(":")
+    if (ROOT / "configs" / name).exists():
+        module = importlib.import_module(f"configs.{name.removesuffix('.py')}")
+        splits = module.get_config(*filter(None, [variant])).data
+        for field in ("train_split", "select_split", "eval_split"):
+            if smaller(splits[field]) != splits[field] and not value_of(
+                arguments, f"config.data.{field}"
+            ):
+                more.append(f"--config.data.{field}={smaller(splits[field])}")
+    return more
+
+
+def smaller(split: str) -> str:
+    """Returns a split of MNIST as one of the test's data: 'train[:55000]' as 'train[:1100]'."""
+    sizes = {"train": TRAIN / 60_000, "test": TEST / 10_000}
+
+    def scaled(part: re.Match[str]) -> str:
+        size = sizes[part[1]]
+        bounds = re.sub(r"\d+", lambda n: str(max(1, round(int(n[0]) * size))), part[2])
+        return f"{part[1]}[{bounds}]"
+
+    return re.sub(r"(train|test)\[([\d:]*)\]", scaled, split)
 
 
 def mode_of(arguments: Sequence[str]) -> str:
@@ -275,6 +300,16 @@ def value_of(arguments: Sequence[str], flag: str) -> str:
 
 def without(arguments: Sequence[str], *flags: str) -> list[str]:
     return [a for a in arguments if not a.startswith(tuple(f"--{flag}=" for flag in flags))]
+
+
+def restored_runs(program: str) -> set[str]:
+    """Returns the workdirs that a program restores and does not train."""
+    named: dict[str, set[str]] = {"restore": set(), "train": set()}
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in named:
+            given = [each.value for each in node.args if isinstance(each, ast.Constant)]
+            named[ast.unparse(node.func)] |= {each for each in given if isinstance(each, str)}
+    return named["restore"] - named["train"]
 
 
 def used_runs(arguments: Sequence[str], mode: str) -> Iterator[str]:
