@@ -59,7 +59,7 @@ def default_config() -> ConfigDict:
     config.plateau_patience = 0
     config.plateau_factor = 0.5
 
-    config.batch_size = 100
+    config.batch_size = 100  # images in a step
     # One of the two is set. An epoch is all full batches of the training data, once.
     config.num_steps = config_dict.placeholder(int)
     config.num_epochs = config_dict.placeholder(int)

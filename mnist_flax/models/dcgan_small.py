@@ -79,11 +79,11 @@ class Discriminator(nn.Module):
 
 
 class DCGANSmall(nn.Module):
-    """Both of them: 589,186 parameters.
+    """A generator and a discriminator, small and fast: 589,186 parameters.
 
     Attributes:
-      features: of the generator, see there.
-      judge_features: of the discriminator, see there.
+      features: of the generator's 14×14 pixels; its 7×7 have twice as many.
+      judge_features: of the discriminator's, likewise.
       latent_size: of what is drawn from.
       image_shape: of the images; it draws those of MNIST's form alone.
       dtype: that the layers compute in; None for that of their parameters, float32.
