@@ -27,6 +27,7 @@ class Classes:
       confusions: label, predicted class and count of the most frequent ones.
       confusion: the matrix, drawn.
       calibration: of the probabilities.
+      confidence: whether it is right as often as it says, in a sentence or two.
       reliability: the same, drawn.
       mistakes: the most confident ones.
       has_saliency: whether each is beside its saliency map.
@@ -38,6 +39,7 @@ class Classes:
     confusions: list[tuple[str, str, int]]
     confusion: Picture
     calibration: Calibration
+    confidence: str
     reliability: Picture
     mistakes: list[Mistake]
     has_saliency: bool
@@ -61,24 +63,48 @@ def look_at_classes(
     """
     scores, names = score(predictions), restored.class_names
     measured = calibration(predictions.probabilities, predictions.labels)
+    confidence, right = tell_confidence(measured), int(predictions.right.sum())
     return Classes(
-        right=int(predictions.right.sum()),
+        right=right,
         scores=scores,
         confusions=_confusions(scores.confusion, names),
         confusion=drawn(
             "confusion",
             lambda: plots.confusion(scores.confusion, names),
-            "Confusion matrix: how many images of each label were taken for each class",
+            f"Confusion matrix: how many images of each label were taken for each class; {right:,} "
+            f"of {len(predictions.labels):,} lie on its diagonal, which is right",
         ),
         calibration=measured,
+        confidence=confidence,
         reliability=drawn(
             "reliability",
             lambda: plots.reliability(measured),
-            "Reliability diagram: the share of right predictions over their confidence",
+            "Reliability diagram: of each bin of confidence the accuracy, a bar, and the mean "
+            f"confidence, a stroke. {confidence}",
         ),
         mistakes=mistakes(restored, split, predictions),
         has_saliency=has_saliency(restored),
         compared=compared,
+    )
+
+
+def tell_confidence(measured: Calibration) -> str:
+    """Says whether a network is over- or under-confident, or that this cannot be told."""
+    gap = 100 * (measured.mean_confidence - measured.mean_accuracy)
+    chance = f"{100 * measured.chance:.2f} points of difference can be chance"
+    means = (
+        f"on average it gives its answers {100 * measured.mean_confidence:.2f}\N{NO-BREAK SPACE}%, "
+        f"and {100 * measured.mean_accuracy:.2f}\N{NO-BREAK SPACE}% of them are right"
+    )
+    if abs(measured.mean_confidence - measured.mean_accuracy) <= measured.chance:
+        return (
+            "Whether the network is over- or under-confident is too close to say: "
+            f"{means}. Up to {chance} (95\N{NO-BREAK SPACE}%); these are {abs(gap):.2f}."
+        )
+    kind, sure = ("over", "too sure") if gap > 0 else ("under", "not sure enough")
+    return (
+        f"The network is {kind}-confident: {means}. That is {abs(gap):.2f} percentage points "
+        f"{sure}; up to {chance} (95\N{NO-BREAK SPACE}%)."
     )
 
 

@@ -39,7 +39,10 @@ def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[
     made, stretched = [], []
 
     def draw(place: str, lines: dict[str, Points], ylabel: str, yscale: str) -> None:
-        alt = f"{ylabel[:1].upper()}{ylabel[1:]} over the steps of the run"
+        ends = "; ".join(_ends(split, *line) for split, line in lines.items() if line[0])
+        alt = f"{ylabel[:1].upper()}{ylabel[1:]} over the steps of the run" + f": {ends}" * bool(
+            ends
+        )
         figure = functools.partial(
             plots.curves, lines, ylabel, resumes=history.resumes, yscale=yscale
         )
@@ -67,6 +70,12 @@ def curves(history: History, restored: Restored, columns: Mapping[str, Sequence[
     line = {"train": points(timed, "steps_per_second")}
     draw("speed", line, "steps per second", "linear")
     return Curves(made, stretched, [metrics.label(name) for name in rates])
+
+
+def _ends(split: str, steps: Sequence[int], values: Sequence[float]) -> str:
+    """Says where a curve begins and ends, for those who do not see it."""
+    first = f"from {values[0]:.4g} at step {steps[0]:,} to " if len(steps) > 1 else ""
+    return f"{split} {first}{values[-1]:.4g} at step {steps[-1]:,}"
 
 
 def drawn(name: str, draw: Callable[[], plots.Figure], alt: str) -> Picture:

@@ -44,7 +44,7 @@ def mistakes(restored: Restored, split: Split, predictions: Predictions) -> list
         alt = f"Image {index} of class {label}, taken for {predicted}"
         if maps is not None:
             tiles.append(plots.heat(maps[place]))
-            alt += "; and its saliency map"
+            alt += "; beside it, its saliency map"
         picture = sheet(f"mistake-{place + 1:02}", tiles, 2, alt, side(split.images))
         made.append(Mistake(int(index), label, predicted, float(confidence[index]), picture))
     return made

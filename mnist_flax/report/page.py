@@ -8,6 +8,8 @@ from typing import Any
 
 import jinja2
 
+from mnist_flax.show.palette import css
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -47,6 +49,7 @@ def render(page: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"share": _share, "percent": _percent, "uri": _uri}
+    environment.globals["palette"] = css
     return environment.get_template(page).render(**content)
 
 

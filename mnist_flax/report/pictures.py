@@ -88,7 +88,7 @@ def samples(
         blank = np.zeros((*split.images.shape[1:3], 4), np.uint8)
         tiles += [blank] * (-len(places) % _SAMPLES if versions else 0)
         tiles += [plots.photo(np.asarray(version[row])) for version in versions]
-        alt = "Training images" + (f" of class {name}" if by_class else "")
+        alt = f"{len(places)} training images" + (f" of class {name}" if by_class else "")
         alt += ", and versions of the first" * bool(versions)
         made.append((name, sheet(f"sample-{number}", tiles, _SAMPLES, alt, side(split.images))))
     return made, f"{text}{told}."
@@ -137,12 +137,12 @@ def _filters(restored: Restored, model: nn.Module) -> tuple[Picture | None, str]
         for place in range(count)
     ]
     text = (
-        f"{layer}: {count} filters of {height}×{width} pixels. Blue is negative, white zero, red "
-        f"positive; the strongest colour is {largest:.2g}."
+        f"{layer}: {count} filters of {height}×{width} pixels. Red and lighter is "
+        f"positive, grey zero, blue and darker negative; the strongest colour is {largest:.2g}."
     )
     if channels > 1:
         text += f" All of the first of {channels} channels come first, then those of the next."
-    return sheet("filters", tiles, MAPS, f"The filters of {layer}"), text
+    return sheet("filters", tiles, MAPS, f"The {count} filters of {layer}"), text
 
 
 def _feature_maps(
@@ -160,15 +160,20 @@ def _feature_maps(
         tiles = [
             tile
             for image, of_image in zip(images, shown, strict=True)
-            for tile in (plots.photo(image), *map(plots.heat, np.moveaxis(of_image, -1, 0)))
+            for tile in (plots.photo(image), *map(_map, np.moveaxis(of_image, -1, 0)))
         ]
         height, width, count = values.shape[1:]
         first = f", the first {MAPS} shown" if count > MAPS else ""
         title = f"{layer}: {count} maps of {height}×{width}{first}"
         columns = 1 + shown.shape[-1]
         name = f"features-{number:02}"
-        made.append((title, sheet(name, tiles, columns, f"Feature maps of {layer}")))
+        alt = f"Feature maps of {layer}: a row for each of {len(images)} images, {columns - 1} maps"
+        made.append((title, sheet(name, tiles, columns, alt)))
     return made, _not_shown(restored, list(maps))
+
+
+def _map(values: np.ndarray) -> np.ndarray:
+    return plots.signed(values, float(np.abs(values).max()))
 
 
 def _not_shown(restored: Restored, layers: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Arrays -> figures and pictures. The only importer of matplotlib; nothing is saved here.
 
 The figures are matplotlib's own objects, without pyplot and its global state. They have no
-background, and take their colours from `theme`.
+background, and take their colours from `theme`; what the colours mean stands in show/palette.py.
 """
 
 import io
@@ -12,37 +12,40 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler  # matplotlib's own
-from matplotlib import font_manager, image, ticker
+from matplotlib import font_manager, image, patheffects, ticker
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from mnist_flax.report.history import Points
+from mnist_flax.show.palette import AMOUNT, SCHEMES, SIGNED
 from mnist_flax.use.calibration import Calibration
 
+WIDTH = 5.6  # inches, of all figures: so are their letters of one size on a page
 TILE = 56  # pixels: twice the side of an MNIST image
 _GAP = 4
 _DPI = 200
 _MOST_NUMBERS = 20  # classes; the numbers of a larger matrix could not be read
 _LONGEST_NAME = 14  # letters
-_COLOURS = {
-    "light": ("#ffffff", "#24292f", "#d0d7de", ("#0969da", "#cf5a00", "#6e7781")),
-    "dark": ("#15181d", "#d7dde4", "#3d444d", ("#58a6ff", "#ffa657", "#8b949e")),
-}  # those of page.html
+_SIGNED = LinearSegmentedColormap.from_list("signed", SIGNED)
+_AMOUNT = LinearSegmentedColormap.from_list("amount", AMOUNT)
 _MARKERS = "os^vDPX"  # of evaluations; all but the first are of extra splits
 
 
 def theme(name: str) -> AbstractContextManager[None]:
     """Colours for a light or a dark page, for the figures that are made inside it."""
-    page, ink, faint, cycle = _COLOURS[name]
+    colours = SCHEMES[name]
+    cycle = (colours.first, colours.second, colours.third)  # C0, C1, C2
     # The defaults first: a user's matplotlibrc (text.usetex, say) is for figures of theirs.
     defaults: Any = {key: v for key, v in mpl.rcParamsDefault.items() if key != "backend"}
     return mpl.rc_context(
         {
             **defaults,
-            **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
-            **dict.fromkeys(("axes.edgecolor", "grid.color"), faint),
-            "figure.facecolor": page,
+            **dict.fromkeys(
+                ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colours.ink
+            ),
+            **dict.fromkeys(("axes.edgecolor", "grid.color"), colours.line),
+            "figure.facecolor": colours.page,
             "axes.prop_cycle": cycler(color=cycle),
             "axes.grid": True,
             "axes.grid.which": "major",
@@ -77,7 +80,7 @@ def curves(
       resumes: steps.
       yscale: 'linear', 'log', or 'accuracy', which is the logarithm of the share that is wrong.
     """
-    figure = Figure(figsize=(5.6, 3.1))
+    figure = Figure(figsize=(WIDTH, 3.1))
     axes = figure.add_subplot()
     evaluations = [name for name in lines if name != "train"]
     for name, (steps, values) in lines.items():
@@ -106,8 +109,10 @@ def set_scales(axes: Axes, yscale: str) -> None:
 
 
 def shades(count: int) -> np.ndarray:
-    """Returns colours that can be told apart on a light and a dark page: RGBA [count, 4]."""
-    return mpl.colormaps["viridis"](np.linspace(0.15, 0.85, count))
+    """Returns colours from the theme's first through its third to its second: RGBA [count, 4]."""
+    first, second, third = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    ramp = LinearSegmentedColormap.from_list("shades", (first, third, second))
+    return ramp(np.linspace(0, 1, count))
 
 
 def _linear(axes: Axes) -> None:
@@ -158,7 +163,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
         _cut(name) if all(ord(letter) in letters for letter in name) else str(number)
         for number, name in enumerate(names)
     ]
-    figure = Figure(figsize=(6.4, 6.0))
+    figure = Figure(figsize=(WIDTH, 5.4))
     axes = figure.add_subplot()
     axes.grid(False)
     axes.spines[:].set_visible(True)
@@ -175,7 +180,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     if count <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(matrix):
             if value:
-                strong = strength[row, column] > 0.7
+                strong = strength[row, column] > 0.68
                 colour = mpl.rcParams["figure.facecolor" if strong else "text.color"]
                 text = f"{value:,}"
                 axes.text(column, row, text, ha="center", va="center", color=colour, size=size)
@@ -187,28 +192,34 @@ def _cut(name: str) -> str:
 
 
 def reliability(measured: Calibration) -> Figure:
-    """Draws accuracy over confidence, and how many images have that confidence."""
-    figure = Figure(figsize=(5.6, 4.8))
+    """Draws each bin's accuracy as a bar and its confidence as a stroke; below, its images."""
+    figure = Figure(figsize=(WIDTH, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = np.linspace(0, 1, len(measured.counts) + 1)
     width, left = edges[1], edges[:-1]
-    upper.bar(left, np.nan_to_num(measured.accuracy), width, align="edge", label="accuracy")
-    upper.plot([0, 1], [0, 1], color="C2", linestyle="--", label="as right as confident")
-    upper.plot(measured.confidence, measured.accuracy, "o", color="C1", label="mean confidence")
-    upper.set(ylabel="share of right predictions", xlim=(0, 1), ylim=(0, 1.02))
-    figure.legend(loc="outside upper right", ncols=3)
-    lower.bar(left, measured.counts, width, align="edge")
+    accuracy, confidence = np.nan_to_num(measured.accuracy), np.nan_to_num(measured.confidence)
+    bars = upper.bar(left, accuracy, width, align="edge", label="accuracy: the share that is right")
+    gaps = upper.bar(left, confidence - accuracy, width, accuracy, align="edge", hatch="////")
+    for gap in gaps:
+        gap.set(fill=False, linewidth=0, edgecolor="C1")
+    gaps.set_label("the gap between the two")
+    some = measured.counts > 0
+    strokes = upper.hlines(confidence[some], left[some], left[some] + width, "C1", linewidth=3.5)
+    strokes.set(label="confidence: the share that it expects", capstyle="butt")
+    ground = mpl.rcParams["figure.facecolor"]
+    strokes.set_path_effects([patheffects.withStroke(linewidth=6, foreground=ground)])
+    upper.set(ylabel="share of the bin's images", xlim=(0, 1), ylim=(0, 1.03))
+    upper.set_title(
+        "Bar below its stroke: over-confident. Above: under-confident.", size=10, loc="left"
+    )
+    figure.legend(handles=[bars, strokes, gaps], loc="outside upper left", ncols=1)
+    counts = lower.bar(left, measured.counts, width, align="edge")
     lower.set(xlabel="confidence: probability of the predicted class", ylabel="images")
     lower.set_yscale("log")
     lower.set_ylim(0.7, None)
-    for axes in (upper, lower):
-        _outline_bars(axes)
-    return figure
-
-
-def _outline_bars(axes: Axes) -> None:
-    for bar in axes.patches:
+    for bar in (*bars, *counts):
         bar.set(alpha=0.6, linewidth=0.8, edgecolor="C0")
+    return figure
 
 
 def png(figure: Figure, *, opaque: bool = False) -> bytes:
@@ -233,15 +244,15 @@ def photo(pixels: np.ndarray) -> np.ndarray:
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """Shows values [h, w] from their smallest (dark) to their largest (bright): RGBA [h, w, 4]."""
+    """Shows values [h, w] from their smallest (black) to their largest (bright): RGBA [h, w, 4]."""
     span = np.ptp(values)
     level = (values - values.min()) / (span if span > 0 else 1)
-    return mpl.colormaps["magma"](level, bytes=True)
+    return _AMOUNT(level, bytes=True)
 
 
 def signed(values: np.ndarray, largest: float) -> np.ndarray:
-    """Shows values [h, w] from -largest (blue) through 0 (white) to largest (red): RGBA."""
-    return mpl.colormaps["RdBu_r"](0.5 + values / (2 * max(largest, 1e-30)), bytes=True)
+    """Shows values [h, w] from -largest (blue) through 0 (grey) to largest (red): RGBA."""
+    return _SIGNED(0.5 + values / (2 * max(largest, 1e-30)), bytes=True)
 
 
 def mosaic(tiles: Sequence[np.ndarray], columns: int, side: int = TILE) -> np.ndarray:

@@ -78,7 +78,7 @@ def write_sweep(
         rows=[cells(table, row) for row in table.rows],
         notes=told,
         faults=table.faults,
-        warnings=[row for row in warnings if row.event not in _OF_ALL_NUMBERS],
+        warnings=[(row.who, row.message) for row in warnings if row.event not in _OF_ALL_NUMBERS],
         pictures=_pictures(table, histories) if finished else [],
         configs=_differing(finished, written),
     )
@@ -123,23 +123,21 @@ def _figure(table: Table) -> plots.Figure:
     known = {row.point: row.summary for row in table.rows if row.summary is not None}
     values = {row.point: [*row.values.values()] for row in table.rows}
     label = metrics.label(table.metric_name)
-    told = f"{label}: a dot for each seed, a stroke for their mean, a band for its 95 % interval"
+    told = f"{label}: a dot for each seed, a stroke for their mean,\na band for its 95 % interval"
     return sweep_plots.points(known, values, told)
 
 
 def _pictures(table: Table, histories: _Histories) -> list[Picture]:
     """Draws the table, and the curves of all runs."""
-    label = metrics.label(table.metric_name)
-    made = [drawn("points", functools.partial(_figure, table), f"{label} of each point and seed")]
-    panels = [
-        panel
-        for name, rows in ((table.metric_name, "eval"), ("loss", "train"))
-        if (panel := _panel(table, name, rows, histories)) is not None
-    ]
-    if panels:
-        names = [row.point for row in table.rows if row.values]
-        figure = functools.partial(sweep_plots.curves, panels, names)
-        made.append(drawn("curves", figure, "Curves of all runs over their steps"))
+    label, best = metrics.label(table.metric_name), table.rows[0]
+    names = [row.point for row in table.rows if row.values]
+    alt = f"{label} of {len(names)} points, a line each; the best mean is that of {best.point}"
+    made = [drawn("points", functools.partial(_figure, table), alt)]
+    for name, rows in ((table.metric_name, "eval"), ("loss", "train")):
+        panel = _panel(table, name, rows, histories)
+        if panel is not None:
+            figure = functools.partial(sweep_plots.curves, panel, names)
+            made.append(drawn(panel.name, figure, f"{panel.ylabel}: of all runs, over their steps"))
     return made
 
 
@@ -154,7 +152,7 @@ def _panel(table: Table, name: str, of_rows: str, histories: _Histories) -> Pane
     metric = table.metric if name == table.metric_name else Metric()
     scale = metrics.scale(name, metric, [value for _, values in every for value in values])
     where = "evaluations" if of_rows == "eval" else "training"
-    return Panel(f"{metrics.label(name)}, {where}", scale, lines)
+    return Panel(f"curves-{of_rows}", f"{metrics.label(name)}, {where}", scale, lines)
 
 
 def _differing(

@@ -4,22 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mnist_flax.report.history import Points
-from mnist_flax.report.plots import Figure, set_scales, shades
+from mnist_flax.report.plots import WIDTH, Figure, set_scales, shades, ticker
 from mnist_flax.report.sweep_statistics import Summary
 
 _MOST_NAMES = 12  # of a legend
 _LONGEST_NAME = 48  # letters
+_DASHES = ("-", "--", ":", "-.")
 
 
 class Panel(NamedTuple):
-    """Curves that are drawn into one pair of axes.
+    """Curves that are drawn into one figure.
 
     Attributes:
+      name: of the picture.
       ylabel: what the values are.
       yscale: as plots.curves takes it.
       lines: for each point (steps, values) of each of its runs.
     """
 
+    name: str
     ylabel: str
     yscale: str
     lines: Mapping[str, Sequence[Points]]
@@ -35,7 +38,7 @@ def points(
       values: likewise, of the seeds.
       xlabel: what they are.
     """
-    figure = Figure(figsize=(11.2, 1.1 + 0.34 * len(summaries)))
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.5 * len(summaries)))
     axes = figure.add_subplot()
     for place, ((point, known), colour) in enumerate(
         zip(summaries.items(), shades(len(summaries)), strict=True)
@@ -45,32 +48,40 @@ def points(
         if known.interval is not None:
             axes.plot(known.interval, [place, place], color=colour, linewidth=6, alpha=0.25)
         axes.plot(dots, [place] * len(dots), "o", color=colour)
-    axes.set_yticks(range(len(summaries)), list(map(_cut, summaries)), size=9, parse_math=False)
-    axes.set_ylim(len(summaries) - 0.5, -0.5)
-    axes.set(xlabel=xlabel)
+        # Over its line: beside it a long name would leave no room on a telephone.
+        of_axes = axes.get_yaxis_transform()
+        axes.text(0.01, place - 0.22, _cut(point), size=9, transform=of_axes, parse_math=False)
+    axes.set_yticks([])
+    axes.set_ylim(len(summaries) - 0.5, -0.8)
+    axes.set_xlabel(xlabel, size=10)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
     axes.ticklabel_format(axis="x", useOffset=False)
     return figure
 
 
-def curves(panels: Sequence[Panel], names: Sequence[str]) -> Figure:
-    """Draws the curves of all runs, a panel for each thing that is measured.
+def curves(panel: Panel, names: Sequence[str]) -> Figure:
+    """Draws the curves of all runs.
 
     Args:
-      panels: one at least.
-      names: of the points, in the order of their colours; a few have a legend.
+      panel: what is measured.
+      names: of the points, in the order of their colours and dashes; a few have a legend.
     """
-    figure = Figure(figsize=(5.6 * len(panels), 3.6 + 0.2 * min(len(names), _MOST_NAMES)))
-    colours = dict(zip(names, shades(len(names)), strict=True))
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for point, runs in panel.lines.items():
-            for steps, values in runs:
-                marker = "o" if len(steps) == 1 else None
-                axes.plot(steps, values, color=colours[point], alpha=0.8, marker=marker)
-        axes.set(xlabel="step", ylabel=panel.ylabel)
-        set_scales(axes, panel.yscale)
-    if 1 < len(names) <= _MOST_NAMES:
-        lines = [Figure().add_subplot().plot([], color=colours[name])[0] for name in names]
-        figure.legend(lines, list(map(_cut, names)), loc="outside lower center")
+    told = names if 1 < len(names) <= _MOST_NAMES else ()
+    figure = Figure(figsize=(WIDTH, 3.1 + 0.22 * len(told)))
+    axes = figure.add_subplot()
+    looks = {
+        name: {"color": colour, "linestyle": _DASHES[place % len(_DASHES)]}
+        for place, (name, colour) in enumerate(zip(names, shades(len(names)), strict=True))
+    }
+    for point, runs in panel.lines.items():
+        for steps, values in runs:
+            marker = "o" if len(steps) == 1 else None
+            axes.plot(steps, values, **looks[point], alpha=0.8, marker=marker)
+    axes.set(xlabel="step", ylabel=panel.ylabel)
+    set_scales(axes, panel.yscale)
+    if told:
+        lines = [Figure().add_subplot().plot([], **looks[name])[0] for name in told]
+        figure.legend(lines, list(map(_cut, told)), loc="outside lower left", handlelength=3.2)
     return figure
 
 

@@ -33,6 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mnist_flax.data.pictures import PictureError
 from mnist_flax.serve.answers import Answer
 from mnist_flax.serve.drawings import MOST_FRAMES, Draw
+from mnist_flax.show import palette
 
 MAX_BYTES = 16 * 2**20  # a telephone's photograph has 3 to 12 MB
 BODY_SECONDS = 60.0  # for all of it to come
@@ -66,6 +67,7 @@ def create_app(
         assert draw is not None  # who calls has one of the two
         name, route = "draw.html", Route("/draw", _draw_with(draw))
     page = (files("mnist_flax.serve") / name).read_text(encoding="utf-8")
+    page = page.replace("/* palette */", palette.css())
     headers = {
         "Content-Security-Policy": _policy(page),
         "X-Content-Type-Options": "nosniff",

@@ -7,11 +7,12 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from mnist_flax.show.palette import ON_ANY_PAGE
+
 Points = Sequence[tuple[int, float]]  # (step, value), in order
 
 _WIDTH, _HEIGHT = 360, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 350, 26, 166  # of what is drawn in
-_COLOURS = ("#2f81f7", "#db6d28")
 _MOST_POINTS = 300
 
 
@@ -46,7 +47,7 @@ def curves(title: str, lines: Mapping[str, Points], total_steps: int, *, log: bo
         x = _RIGHT if step else _LEFT
         parts.append(_text(x, _HEIGHT - 8, f"{step:,}", anchor=anchor))
     for number, (name, points) in enumerate(lines.items()):
-        colour = _COLOURS[number % 2]
+        colour = ON_ANY_PAGE[number % 2]
         parts.append(_text(_RIGHT - 44 * (len(lines) - 1 - number), 14, name, "end", fill=colour))
         at = [place(step, value) for step, value in _fewer(points)]
         way = " ".join(f"{x},{y}" for x, y in at)

@@ -7,10 +7,13 @@ import math
 
 import numpy as np
 
+from mnist_flax.show.palette import SCHEMES, rgb
+
 _SIDE = 320  # pixels, about, of a whole confusion matrix
 _FILTER_SIDE = 40  # pixels, about, of a filter
+_LIGHT = SCHEMES["light"]  # TensorBoard's page may be dark, but a picture has its own ground
 _WHITE, _RIGHT, _WRONG = (
-    np.array(colour, np.float32) for colour in ((255, 255, 255), (20, 90, 170), (200, 30, 30))
+    np.array(rgb(colour), np.float32) for colour in (_LIGHT.page, _LIGHT.first, _LIGHT.second)
 )
 
 
@@ -42,8 +45,8 @@ def confusion_image(labels: np.ndarray, classes: np.ndarray, num_classes: int) -
     """Draws which classes are taken for which: a row of squares for each label.
 
     The square in column k is the darker, the larger the share of the label's images that is taken
-    for k: blue on the diagonal, red elsewhere. Darkness is the share's cube root, so that mistakes
-    are seen: one in a thousand has a tenth of the full colour.
+    for k: violet on the diagonal, amber elsewhere. Darkness is the share's cube root, so that
+    mistakes are seen: one in a thousand has a tenth of the full colour.
 
     Args:
       labels: int32 [N].

@@ -78,6 +78,8 @@ def test_the_figures_are_scikit_learns_of_the_saved_predictions(resumed: Path) -
     shown = re.findall(r"\d → \d\s+([\d.]+)\s%", page.text)
     assert shown == [f"{100 * value:.2f}" for value in wrong]
     assert rows(resumed)[-1]["accuracy"] == pytest.approx(np.mean(labels == classes))
+    confident = f"{100 * probabilities.max(-1).mean():.2f}\N{NO-BREAK SPACE}%"
+    assert f"gives its answers {confident}, and {100 * accuracy:.2f}" in page.text
 
 
 def test_the_page_says_nothing_of_the_folders_of_this_machine(resumed: Path) -> None:

@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from mnist_flax.config import default_config
 from mnist_flax.data.dataset import Split
 from mnist_flax.report import plots
+from mnist_flax.report.classes import tell_confidence
 from mnist_flax.report.mistakes import mistakes
 from mnist_flax.report.repeat import Recipe, repeat_command
 from mnist_flax.report.saliency import saliency
 from mnist_flax.report.scores import McNemar, Predictions, mcnemar, score
-from mnist_flax.use.calibration import calibration
+from mnist_flax.use.calibration import Calibration, calibration
 
 
 def test_calibration_by_hand() -> None:
@@ -39,18 +40,69 @@ def test_a_users_own_matplotlibrc_is_for_figures_of_theirs() -> None:
         assert mpl.rcParams["figure.facecolor"] == "#ffffff"  # the theme's own
 
 
-def test_the_bars_are_of_accuracy_at_the_confidence_that_the_dots_mark() -> None:
+def test_the_bars_are_of_accuracy_and_the_strokes_of_confidence() -> None:
     probabilities = np.array(
         [[0.4, 0.3, 0.3], [0.3, 0.35, 0.35], [0.8, 0.1, 0.1], [1, 0, 0]], np.float32
     )
     measured = calibration(probabilities, np.array([1, 0, 0, 0]), bins=2)
     with plots.theme("light"):
-        upper, lower = plots.reliability(measured).axes
-    assert [bar.get_height() for bar in upper.patches] == [0, 1]
-    assert [bar.get_x() for bar in upper.patches] == [0, 0.5]
-    np.testing.assert_allclose(upper.lines[1].get_xdata(), [0.375, 0.9], rtol=1e-6)
-    np.testing.assert_allclose(upper.lines[1].get_ydata(), [0, 1])
+        figure = plots.reliability(measured)
+    upper, lower = figure.axes
+    bars, gaps = upper.containers
+    assert [bar.get_height() for bar in bars] == [0, 1]
+    assert [bar.get_x() for bar in bars] == [0, 0.5]
+    (strokes,) = upper.collections
+    np.testing.assert_allclose(
+        strokes.get_segments(), [[[0, 0.375], [0.5, 0.375]], [[0.5, 0.9], [1, 0.9]]], rtol=1e-6
+    )
+    # From each bar's end to its stroke: up where it is over-confident, else down.
+    np.testing.assert_allclose([gap.get_y() for gap in gaps], [0, 1])
+    np.testing.assert_allclose([gap.get_height() for gap in gaps], [0.375, -0.1], rtol=1e-6)
     assert [bar.get_height() for bar in lower.patches] == [2, 2]
+    named = {text.get_text().partition(":")[0] for text in figure.legends[0].get_texts()}
+    assert named == {"accuracy", "confidence", "the gap between the two"}
+    assert tuple(bars[0].get_facecolor()[:3]) != tuple(strokes.get_color()[0][:3])
+
+
+def _all_at(confidence: float, right: int, count: int) -> Calibration:
+    """Of a network that says 0 each time, with one confidence."""
+    probabilities = np.tile(np.array([confidence, 1 - confidence], np.float32), (count, 1))
+    return calibration(probabilities, np.array([0] * right + [1] * (count - right)))
+
+
+def test_a_network_is_over_or_under_confident_or_too_close_to_say() -> None:
+    """400 answers with 90 %: of a sure 360 chance makes 1.96 · √(400 · 0.9 · 0.1) = 11.76."""
+    over, close, also, under = (_all_at(0.9, right, 400) for right in (348, 349, 371, 372))
+    assert over.chance == pytest.approx(11.76 / 400)
+    said = tell_confidence(over).replace("\N{NO-BREAK SPACE}", " ")
+    assert said == (
+        "The network is over-confident: on average it gives its answers 90.00 %, and 87.00 % of "
+        "them are right. That is 3.00 percentage points too sure; up to 2.94 points of difference "
+        "can be chance (95 %)."
+    )
+    said = tell_confidence(under)
+    assert said.startswith("The network is under-confident: ")
+    assert "That is 3.00 percentage points not sure enough" in said
+    for measured in (close, also):
+        said = tell_confidence(measured)
+        assert said.startswith(
+            "Whether the network is over- or under-confident is too close to say"
+        )
+        assert said.endswith("these are 2.75.")
+
+
+def test_few_answers_say_little_and_a_certain_one_that_is_wrong_says_much() -> None:
+    assert "too close to say" in tell_confidence(_all_at(0.9, 2, 2))
+    assert "too close to say" in tell_confidence(_all_at(1.0, 5, 5))
+    assert "is over-confident" in tell_confidence(_all_at(1.0, 4, 5))
+
+
+def test_a_sign_is_seen_in_the_hue_and_in_the_lightness() -> None:
+    negative, zero, positive = plots.signed(np.array([[-2.0, 0.0, 2.0]]), 2.0)[0, :, :3].astype(int)
+    assert positive[0] > positive[2]  # red
+    assert negative[2] > negative[0]  # blue
+    assert np.ptp(zero) <= 2
+    assert negative.mean() + 40 < zero.mean() < positive.mean() - 40
 
 
 def test_an_empty_bin_counts_nothing() -> None:

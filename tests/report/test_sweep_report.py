@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 from report_page import Page
-from tiny import get_config
+from swept_runs import ACCURACY, swept_run, swept_runs
 
 from mnist_flax.core.sums import Metric
 from mnist_flax.report.sweep_page import write_sweep
 from mnist_flax.report.sweep_statistics import paired, summarize
-from mnist_flax.report.sweep_table import SweptRun, as_markdown, make_table
-from mnist_flax.workdir.files import write_config
-from mnist_flax.workdir.rows import append_row
+from mnist_flax.report.sweep_table import as_markdown, make_table
 
-ACCURACY = Metric(".4f", larger_is_better=True)
 # The two-sided 5 % points of Student's t by degrees of freedom, as every printed table has them.
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045}
 
@@ -84,44 +81,8 @@ def test_where_there_is_no_test(first: dict, second: dict, mean: float) -> None:
     assert found.p_value is None
 
 
-def _run(
-    folder: Path,
-    point: str,
-    seed: int,
-    value: float | None,
-    split: str = "eval",
-    **environment: object,
-) -> SweptRun:
-    """Writes what a run leaves, or tells of a failed one."""
-    workdir = folder / f"{point},seed={seed}"
-    varied = {"optimizer.learning_rate": float(point.partition("=")[2])}
-    if value is None:
-        return SweptRun(point, varied, seed, workdir, "The run diverged.")
-    workdir.mkdir()
-    config = get_config()
-    config.optimizer.learning_rate, config.seed = varied["optimizer.learning_rate"], seed
-    config.data.select_split = "train[90%:]"
-    conditions = {
-        "dataset": {"name": "sample", "fingerprint": "f"},
-        "environment": {"cores": 1, "jax": "0.1", **environment},
-    }
-    write_config(workdir, {"config": config.to_dict(), **conditions})
-    append_row(workdir, {"step": 1, "event": "fallback", "message": "Fallback: no mnist."})
-    for step, share in ((10, 1.1), (20, 1.0)):
-        append_row(workdir, {"step": step, "split": "train", "loss": 2.0 / step})
-        append_row(workdir, {"step": step, "split": split, "accuracy": value * share})
-    return SweptRun(point, varied, seed, workdir, "")
-
-
-def _runs(folder: Path) -> list[SweptRun]:
-    worse = [_run(folder, "rate=0.1", seed, 0.5 + seed / 10) for seed in range(3)]
-    better = [_run(folder, "rate=0.2", seed, 0.6 + seed / 5) for seed in range(3)]
-    one = _run(folder, "rate=0.3", 0, 0.99)
-    return [*worse, *better, one, _run(folder, "rate=0.3", 1, None)]
-
-
 def test_the_best_point_stands_first_and_others_are_held_against_it(tmp_path: Path) -> None:
-    table = make_table(_runs(tmp_path), "accuracy", ACCURACY)
+    table = make_table(swept_runs(tmp_path), "accuracy", ACCURACY)
     # A point that lacks seeds may be lucky.
     assert [row.point for row in table.rows] == ["rate=0.2", "rate=0.1", "rate=0.3"]
     best, worse, one = table.rows
@@ -150,18 +111,18 @@ def test_the_best_point_stands_first_and_others_are_held_against_it(tmp_path: Pa
 
 
 def test_less_is_better_of_a_loss(tmp_path: Path) -> None:
-    runs = _runs(tmp_path)[:6]
+    runs = swept_runs(tmp_path)[:6]
     table = make_table(runs, "accuracy", Metric(".4f"))
     assert [row.point for row in table.rows] == ["rate=0.1", "rate=0.2"]
 
 
 def test_a_table_of_seeds_alone_compares_nothing(tmp_path: Path) -> None:
-    table = make_table(_runs(tmp_path)[:3], "accuracy", ACCURACY)
+    table = make_table(swept_runs(tmp_path)[:3], "accuracy", ACCURACY)
     assert "less the best" not in as_markdown(table)
 
 
 def test_all_of_it_is_written(tmp_path: Path) -> None:
-    text, path = write_sweep(tmp_path, _runs(tmp_path), "accuracy", ACCURACY)
+    text, path = write_sweep(tmp_path, swept_runs(tmp_path), "accuracy", ACCURACY)
     assert path == tmp_path / "sweep.html"
     assert (tmp_path / "sweep.md").read_text() == text
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
@@ -186,19 +147,22 @@ def test_all_of_it_is_written(tmp_path: Path) -> None:
         *(["rate=0.1", "0.1"], ["rate=0.2", "0.2"], ["rate=0.3", "0.3"]),
     ]
     assert page.tables["faults"] == [["rate=0.3,seed=1", "The run diverged."]]
-    assert len(page.images) == 2
+    assert len(page.images) == 3  # the points, the evaluations, training
     assert all(source.startswith("data:image/") for source in page.sources)  # nothing but itself
 
 
 def test_what_chose_is_said(tmp_path: Path) -> None:
-    runs = [_run(tmp_path, f"rate=0.{point}", 0, 0.5, split="select") for point in (1, 2)]
+    runs = [swept_run(tmp_path, f"rate=0.{point}", 0, 0.5, split="select") for point in (1, 2)]
     text, _ = write_sweep(tmp_path, runs, "accuracy", ACCURACY)
     assert "config.data.select_split='train[90%:]'; larger is better" in text
     assert "holds images out" not in text
 
 
 def test_other_cores_are_named(tmp_path: Path) -> None:
-    runs = [_run(tmp_path, "rate=0.1", 0, 0.5), _run(tmp_path, "rate=0.2", 0, 0.5, cores=2)]
+    runs = [
+        swept_run(tmp_path, "rate=0.1", 0, 0.5),
+        swept_run(tmp_path, "rate=0.2", 0, 0.5, cores=2),
+    ]
     text, _ = write_sweep(tmp_path, runs, "accuracy", ACCURACY)
     assert "- Trained with data sample, jax 0.1.\n" in text  # and no number of cores
     told = "- Not all runs have the same cores: 1 (rate=0.1,seed=0); 2 (rate=0.2,seed=0)"
@@ -206,7 +170,9 @@ def test_other_cores_are_named(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_which_every_run_failed(tmp_path: Path) -> None:
-    text, path = write_sweep(tmp_path, [_run(tmp_path, "rate=0.1", 0, None)], "accuracy", ACCURACY)
+    text, path = write_sweep(
+        tmp_path, [swept_run(tmp_path, "rate=0.1", 0, None)], "accuracy", ACCURACY
+    )
     assert "0 (1 failed)" in text
     assert Page(path).images == []
     assert not (tmp_path / "sweep.png").exists()

@@ -1,14 +1,17 @@
 """The page in a real browser: digits drawn with the mouse are read, files are opened."""
 
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from drawings import SHAPES, drawings, spline, stroke_points
 from own_data import write_folders
+from page_faults import page_faults
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 from sample_run import train_on_sample
@@ -18,6 +21,7 @@ from tiny import get_config
 from mnist_flax.training import train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 expect.set_options(timeout=30_000)  # ms; processors are shared
 pytestmark = [
     pytest.mark.slow,
@@ -49,7 +53,9 @@ def page(url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
         page.goto(url)
         expect(page.locator("#bars li")).to_have_count(10)
         yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert page_faults(page) == [], scheme
         browser.close()
     assert faults == []
 
@@ -79,6 +85,8 @@ def test_drawn_digits_are_read_while_they_are_drawn(page: Page) -> None:
         bold = page.locator("#bars li.best")
         expect(bold.locator("span").first).to_have_text(str(digit))
         assert float(bold.locator(".percent").inner_text().removesuffix(" %")) > 50
+        said = rf"The network says {digit}, with \d+\.\d %\."  # once, after the last stroke
+        expect(page.locator("#said")).to_have_text(re.compile(said))
         assert page.evaluate(seen) != blank
         names = page.locator("#layers figcaption").all_inner_texts()
         assert [name.partition(":")[0] for name in names] == [
@@ -86,6 +94,7 @@ def test_drawn_digits_are_read_while_they_are_drawn(page: Page) -> None:
         ]
         page.locator("#clear").click()
         expect(best).to_have_text("")
+        expect(page.locator("#said")).to_have_text("")
         expect(page.locator("#layers figcaption")).to_have_count(0)
         assert page.evaluate(seen) == blank
 

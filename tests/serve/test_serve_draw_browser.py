@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from conftest import recipe
+from page_faults import page_faults
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 from serving import served
 
@@ -13,6 +15,7 @@ from mnist_flax import train
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 READY = "See digits drawn on http://127.0.0.1:"
 SHOWN = "document.querySelector('#shown').toDataURL()"
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 expect.set_options(timeout=30_000)  # ms; processors are shared
 pytestmark = [
     pytest.mark.slow,
@@ -47,7 +50,9 @@ def page(url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
         page.goto(f"{url}#17")
         expect(page.locator("#drawn li")).to_have_count(1)
         yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert page_faults(page) == [], scheme
         browser.close()
     assert [fault for fault in faults if "net::ERR_FAILED" not in fault] == []  # a test's own doing
 

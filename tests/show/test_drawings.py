@@ -20,13 +20,11 @@ def test_a_row_of_squares_for_each_label() -> None:
     image = confusion_image(labels, classes, 2)
     assert (image.shape, image.dtype) == ((323, 323, 3), np.uint8)  # 2 × 160 and three lines
     centres = image[[81, 81, 242, 242], [81, 242, 81, 242]]
-    assert centres[1].tolist() == [228, 142, 142]  # half red
-    assert centres[2].tolist() == [200, 30, 30]
+    amber, violet = (np.array(colour) for colour in ((154, 103, 0), (111, 66, 193)))
+    assert centres[1].tolist() == np.rint((255 + amber) / 2).tolist()
+    assert centres[2].tolist() == amber.tolist()
     assert centres[3].tolist() == [255, 255, 255]
-    assert (
-        centres[0].tolist()
-        == np.rint(255 + 0.875 ** (1 / 3) * (np.array([20, 90, 170]) - 255)).tolist()
-    )
+    assert centres[0].tolist() == np.rint(255 + 0.875 ** (1 / 3) * (violet - 255)).tolist()
     assert image[161, 5].tolist() == [224, 224, 224]  # the line between them
 
 
