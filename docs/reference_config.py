@@ -238,7 +238,7 @@ def _on_resume(field: str) -> str:
 def _tasks() -> str:
     parts = [
         "`config.task.name`. What else stands in the section is passed to the function; a task of "
-        "your own is on [a page of its own](../TASKS.md)."
+        "your own is on [a page of its own](../guide/tasks.md)."
     ]
     for name in _sorted(TASKS, "classification"):
         builder = resolve(name, TASKS, "config.task.name")

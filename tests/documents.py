@@ -126,7 +126,7 @@ def anchors(text: str) -> set[str]:
     names = set(re.findall(r"<a\s[^>]*?(?:id|name)=\"([^\"]+)\"", text))
     for heading in re.findall(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$", text, re.MULTILINE):
         shown = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
-        slug = re.sub(r"[^\w\- ]", "", shown.lower().replace("`", "")).strip().replace(" ", "-")
+        slug = re.sub(r"[^\w\- ]", "", shown.lower().replace("`", "")).replace(" ", "-")
         names.add(f"{slug}-{found[slug]}" if slug in found else slug)
         found[slug] = found.get(slug, 0) + 1
     return names
