@@ -81,7 +81,13 @@ def test_links_are_found_and_judged() -> None:
     ):
         assert wrong_with(right, readme) == ""
     for wrong in (
-        *("doc", "docs/guide/tasks.md#a-task-of-yours", "launch.py#main", "launch.py#L9999", "#nowhere"),
+        *(
+            "doc",
+            "docs/guide/tasks.md#a-task-of-yours",
+            "launch.py#main",
+            "launch.py#L9999",
+            "#nowhere",
+        ),
         *("https:/a.org", "https://a", "htps://a.org", "../.."),
     ):
         assert wrong_with(wrong, readme) != "", wrong
