@@ -10,11 +10,15 @@ from mnist_flax.config.fields import default_config
 from mnist_flax.errors import UsageError
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-NO_STEPS = ("num_steps", 0)  # of a task that trains nothing: what knows tasks checks it
 _LOOKED_UP = ("task.name", "model.name", "optimizer.name", "schedule.name")
 
 
-def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]] = ()) -> None:
+def validate(
+    config: ConfigDict,
+    others: Iterable[Callable[[ConfigDict], object]] = (),
+    *,
+    no_steps: bool = False,
+) -> None:
     """Checks every field's value; names every fault at once.
 
     Args:
@@ -22,6 +26,8 @@ def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]
       others: further checks, each raising UsageError: those of modules that this one may not
         import (tasks, augmentations, data). They are given the config with defaults in place of
         values of a wrong type, which are told already.
+      no_steps: whether num_steps may be 0: what knows tasks checks whether there is anything to
+        train.
 
     Raises:
       UsageError: one line a fault.
@@ -29,7 +35,7 @@ def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]
     require_fields(config)
     unwritable = _unwritable(config)
     config, faults = _typed(config)
-    faults += _faults(config)
+    faults += _faults(config, 0 if no_steps else 1)
     told = {fault.partition("=")[0] for fault in faults}
     faults += [line for field, line in unwritable.items() if field not in told]
     for check in others:
@@ -111,13 +117,13 @@ def _section(config: ConfigDict, path: str) -> ConfigDict:
     )
 
 
-def _faults(config: ConfigDict) -> list[str]:
+def _faults(config: ConfigDict, fewest_steps: int) -> list[str]:
     faults = [
         f"config.{field}={config[field]}: must be at least {least}."
         for field, least in (
             ("seed", 0),
             ("batch_size", 1),
-            ("num_steps", 1),
+            ("num_steps", fewest_steps),
             ("num_epochs", 1),
             ("log_every_steps", 0),
             ("eval_every_steps", 0),
@@ -127,9 +133,7 @@ def _faults(config: ConfigDict) -> list[str]:
             ("early_stopping_patience", 0),
             ("plateau_patience", 0),
         )
-        if config[field] is not None
-        and config[field] < least
-        and (field, config[field]) != NO_STEPS
+        if config[field] is not None and config[field] < least
     ]
     faults += [
         f"config.{field}=None: must be set."

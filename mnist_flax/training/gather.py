@@ -84,6 +84,7 @@ def check(config: ConfigDict, given: bool = False) -> None:
             _refuse_extra_measures,
             _refuse_wrong_length,
         ),
+        no_steps=True,
     )
     if config.tensorboard:  # it may not be installed
         import mnist_flax.show.tensorboard  # noqa: F401
