@@ -103,8 +103,10 @@ def _say_layers(plan: "Plan") -> None:
 def _say_steps(plan: "Plan", outlook: "Outlook | None") -> None:
     times, since = plan.times, outlook.step if outlook else 0
     if not plan.task.trains:
-        say(f"Steps: none; the task {plan.config.task.name!r} trains nothing. It is evaluated, and")
-        say("saved, once.")
+        say(
+            f"Steps: none, for the task {plan.config.task.name!r} trains nothing. It is evaluated "
+            "and saved once."
+        )
         return
     left, epochs = times.times_after(since), times.total_steps / times.steps_per_epoch
     ahead = "" if not since else f" Ahead from step {since:,}:"

@@ -114,9 +114,10 @@ def _refuse_extra_measures(config: ConfigDict) -> None:
 
 def _refuse_wrong_length(config: ConfigDict) -> None:
     """Raises UsageError for a run without steps, or for steps where nothing is trained."""
-    trains = True
-    with contextlib.suppress(UsageError):  # it is told already
+    try:
         trains = pretended_task(config).trains
+    except UsageError:  # it is told already; whether there is anything to train is not known
+        return
     if trains and config.num_steps == 0:
         raise UsageError("config.num_steps=0: must be at least 1.")
     if not trains and config.num_steps != 0:

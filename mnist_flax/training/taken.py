@@ -19,12 +19,16 @@ from mnist_flax.core.state import TrainState
 from mnist_flax.core.trees import first_change
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UsageError, UserError
-from mnist_flax.training.member_paths import member_paths
-from mnist_flax.use.prediction import is_classification
+from mnist_flax.training.members import (
+    BESIDES,
+    classification_of,
+    is_finished,
+    member_paths,
+    require_alike,
+)
 from mnist_flax.use.restore import Restored, restore
 from mnist_flax.workdir.digests import state_digest
 from mnist_flax.workdir.files import read_config
-from mnist_flax.workdir.rows import read_rows
 from mnist_flax.workdir.saves import saved_steps
 
 # What a run of these tasks writes into its config when it starts, and has when it goes on.
@@ -42,15 +46,16 @@ class Taken(NamedTuple):
       told: {'member1': a line}, what is said of each.
       digests: {'member1': SHA-256 of the variables that it answers with}.
       workdirs: theirs, in this order.
-      trained_on: the data that the run must be on, too, as workdir/metadata.py describes them; None
-        where it may be on others.
+      trained_on: their data, as workdir/metadata.py describes them.
+      same_data: whether the run must be on these; else its images and classes must be like them.
     """
 
     variables: Mapping[str, Any]
     told: Mapping[str, str]
     digests: Mapping[str, str]
     workdirs: tuple[Path, ...]
-    trained_on: Mapping[str, Any] | None = None
+    trained_on: Mapping[str, Any]
+    same_data: bool
 
 
 def takes_networks(config: ConfigDict) -> bool:
@@ -91,12 +96,21 @@ def start(state: TrainState, taken: Taken, dataset: Dataset) -> TrainState:
       UserError: the run is on other data than it must be, or a module has another form than its
         run has saved.
     """
-    field = "config.task.members"
-    if (theirs := taken.trained_on) and theirs["fingerprint"] != dataset.fingerprint:
+    theirs, path = taken.trained_on, taken.workdirs[0]
+    field = "config.task.members" if taken.same_data else "config.task.teacher"
+    shape = list(dataset.train.images.shape[1:])
+    for what, one, other in (
+        ("images of another shape", theirs["image_shape"], shape),
+        ("other classes", theirs["class_names"], list(dataset.class_names)),
+    ):
+        if one != other:
+            told = " and here ".join(", ".join(map(str, each)) for each in (one, other))
+            raise UserError(f"{field}: {path} knows {what}: {told}. Name one of the same.")
+    if taken.same_data and theirs["fingerprint"] != dataset.fingerprint:
         raise UserError(
-            f"{field}: {taken.workdirs[0]} was trained on other data than these: "
-            f"{theirs['name']}, {theirs['source']}, and here {dataset.name}, {dataset.source}; or "
-            "its splits are others. Leave config.data out, and it is that of the members."
+            f"{field}: {path} was trained on other data than these: {theirs['name']}, "
+            f"{theirs['source']}, and here {dataset.name}, {dataset.source}; or its splits are "
+            "others. Leave config.data out, and it is that of the members."
         )
     variables = {name: jax.tree.map(jnp.asarray, tree) for name, tree in taken.variables.items()}
     before = {name: state.variables[name] for name in variables}
@@ -136,18 +150,15 @@ def _written(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 def _unsaid(data: ConfigDict) -> bool:
     """Whether a config says nothing of its data, but where they are and what is seen besides."""
     said = diff(default_config().data.to_dict(), data.to_dict())
-    return not [name for name in said if name.partition(".")[0] not in _BESIDES]
-
-
-_BESIDES = ("data_dir", "extra_eval_splits")
+    return not [name for name in said if name.partition(".")[0] not in BESIDES]
 
 
 def _with_members(config: ConfigDict) -> tuple[ConfigDict, Taken]:
     which, field = config.task.get("checkpoint", "latest"), "config.task.members"
     paths = member_paths(config.task.get("members", ()))
-    found = [_classification(path, which, field) for path in paths]
+    found = [classification_of(path, which, field) for path in paths]
     for path, one in zip(paths, found, strict=True):
-        _require_alike(field, path, one, paths[0], found[0])
+        require_alike(field, path, one, paths[0], found[0])
     width = len(str(len(paths)))
     names = [f"member{number:0{width}}" for number in range(1, len(paths) + 1)]
     members = dict(zip(names, found, strict=True))
@@ -167,7 +178,7 @@ def _with_members(config: ConfigDict) -> tuple[ConfigDict, Taken]:
             "they were trained. Leave it out."
         )
     described = {name: _described(one) for name, one in members.items()}
-    taken = _taken(members, paths, collections)._replace(trained_on=found[0].trained_on)
+    taken = _taken(members, paths, collections, same_data=True)
     values = {
         "model": {"name": "ensemble", "members": described},
         "compute_dtype": dtype,
@@ -185,26 +196,31 @@ def _with_teacher(config: ConfigDict) -> tuple[ConfigDict, Taken]:
             "such as an ensemble: --config.task.teacher=runs/ensemble"
         )
     path = expanded(name, "config.task.teacher")
-    teacher = _classification(path, which, "config.task.teacher")
+    teacher = classification_of(path, which, "config.task.teacher")
     carried = {name: teacher.variables.get(name, {}) for name in ("params", "batch_stats")}
     members = {"teacher": teacher}
-    taken = _taken(members, [path], {"teacher": carried})
+    taken = _taken(members, [path], {"teacher": carried}, same_data=False)
     values = {"task": {"network": _described(teacher), "taken": _provenance(members, taken)}}
     return _written(config, values), taken
 
 
 def _taken(
-    found: Mapping[str, Restored], paths: Sequence[Path], variables: Mapping[str, Any]
+    found: Mapping[str, Restored],
+    paths: Sequence[Path],
+    variables: Mapping[str, Any],
+    *,
+    same_data: bool,
 ) -> Taken:
     told, digests = {}, {}
     for (name, one), path in zip(found.items(), paths, strict=True):
         digests[name] = state_digest(jax.device_get(one.variables))
-        ended = "" if _is_finished(path) else " Its run is not finished."
+        ended = "" if is_finished(path) else " Its run is not finished."
         told[name] = (
             f"{name}: {path}, step {int(one.state.step):,}, {one.config.model.name}, SHA-256 "
             f"{digests[name][:16]}….{ended}"
         )
-    return Taken(variables, told, digests, tuple(paths))
+    trained_on = next(iter(found.values())).trained_on
+    return Taken(variables, told, digests, tuple(paths), trained_on, same_data)
 
 
 def _provenance(found: Mapping[str, Restored], taken: Taken) -> dict[str, Any]:
@@ -220,66 +236,6 @@ def _described(found: Restored) -> dict[str, Any]:
         "model": found.config.model.to_dict(),
         "compute_dtype": found.config.compute_dtype,
     }
-
-
-def _classification(path: Path, which: str, field: str) -> Restored:
-    """Restores a network that tells classes apart by its logits.
-
-    Raises:
-      UserError: there is none in this workdir.
-    """
-    try:
-        found = restore(path, which, {})
-    except UserError as error:
-        told = str(error).removeprefix(f"--workdir={path}: ").replace("--checkpoint", "checkpoint")
-        raise type(error)(f"{field}: {path}: {told}") from error
-    if found.task.model is None or not is_classification(found):
-        raise UsageError(
-            f"{field}: {path} holds no classification, but the task "
-            f"{found.config.task.name!r}. Name the workdir of one."
-        )
-    images = jax.ShapeDtypeStruct((1, *found.image_shape), "float32")
-    logits = jax.eval_shape(found.task.model.apply, found.variables, images)
-    if getattr(logits, "shape", None) != (1, len(found.class_names)):
-        raise UsageError(
-            f"{field}: {path}: its model {found.config.model.name!r} gives no logits [B, "
-            f"{len(found.class_names)}], which are needed here."
-        )
-    return found
-
-
-def _require_alike(
-    field: str, path: Path, found: Restored, first_path: Path, first: Restored
-) -> None:
-    """Raises UserError if a member was trained on something else than the first one."""
-    for what, one, other in (
-        ("classes", found.class_names, first.class_names),
-        ("image shape", found.image_shape, first.image_shape),
-    ):
-        if one != other:
-            raise UserError(
-                f"{field}: {path} has another {what} than {first_path}: {one}, {other}."
-            )
-    if found.trained_on["fingerprint"] == first.trained_on["fingerprint"]:
-        return
-    theirs, ours = found.config.data.to_dict(), first.config.data.to_dict()
-    fields = [
-        f"config.data.{name} {one!r} and {other!r}"
-        for name, (one, other) in diff(theirs, ours).items()
-        if name.partition(".")[0] not in _BESIDES
-    ]
-    sources = f"{found.trained_on['source']} and {first.trained_on['source']}"
-    raise UserError(
-        f"{field}: {path} was trained on other data than {first_path}: "
-        f"{', '.join(fields) or sources}. Take members of the same data."
-    )
-
-
-def _is_finished(workdir: Path) -> bool:
-    """Says whether the newest process of a run has ended it."""
-    of_ends = ("started", "resumed", "stopped", "finished")
-    events = [row["event"] for row in read_rows(workdir) if row.get("event") in of_ends]
-    return events[-1:] == ["finished"]
 
 
 def _report_changed(task: Mapping[str, Any], report: Callable[[str], None]) -> None:

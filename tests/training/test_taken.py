@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from mnist_flax.data.idx import read_idx
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.export import export_network
 from mnist_flax.report import write_report
-from mnist_flax.training import train
+from mnist_flax.training import members, train
 from mnist_flax.training.finetune import InitFrom
 from mnist_flax.training.gather import check
+from mnist_flax.use.restore import Restored
+from mnist_flax.use.restore import restore as restore_network
 from mnist_flax.use.run_data import load_data
 from mnist_flax.workdir.digests import state_digest
 
@@ -38,7 +41,7 @@ def runs(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two members: one of an average, one in bfloat16, whose run is not finished."""
     folder = tmp_path_factory.mktemp("runs")
     first, second = member_config(digits), member_config(digits, features=3)
-    first.ema_decay, second.compute_dtype = 0.9, "bfloat16"
+    first.ema_decay, second.compute_dtype, second.num_steps = 0.9, "bfloat16", 12
     train(first, folder / "seed=0")
     train(second, folder / "seed=1", should_stop=(folder / "seed=1/checkpoints/latest/4").exists)
     return folder
@@ -84,14 +87,14 @@ def test_an_ensemble_is_the_mean_of_its_members_and_needs_them_no_longer(
     runs: Path, ensemble: Path, digits: Path
 ) -> None:
     images = pictures(digits)
-    members = [restore(runs / name) for name in ("seed=0", "seed=1")]
-    alone = [np.stack([p.probabilities for p in one.predict(images)]) for one in members]
+    runs_of = [restore(runs / name) for name in ("seed=0", "seed=1")]
+    alone = [np.stack([p.probabilities for p in one.predict(images)]) for one in runs_of]
     found = restore(ensemble)
     mean = (alone[0] + alone[1]) / 2
     together = np.stack([p.probabilities for p in found.predict(images)])
     np.testing.assert_allclose(together, mean, rtol=3e-2, atol=1e-3)  # bfloat16 has eight bits
     assert abs(alone[0] - mean).max() > 0.02
-    for name, one in zip(("member1", "member2"), members, strict=True):
+    for name, one in zip(("member1", "member2"), runs_of, strict=True):
         own = {kind: found.variables[kind][name] for kind in ("params", "batch_stats")}
         assert_same(own, one.variables)  # of the first, its average
     (row,) = rows(ensemble)
@@ -102,7 +105,7 @@ def test_an_ensemble_is_the_mean_of_its_members_and_needs_them_no_longer(
 def test_it_tells_what_it_was_made_of(runs: Path, ensemble: Path) -> None:
     config = json.loads((ensemble / "config.json").read_text())["config"]
     told = events(ensemble, "taken")
-    for number, (step, dtype) in enumerate(((6, "float32"), (4, "bfloat16")), start=1):
+    for number, (step, dtype) in enumerate(((6, "float32"), (8, "bfloat16")), start=1):
         run, name = runs / f"seed={number - 1}", f"member{number}"
         digest = state_digest(jax.device_get(restore(run).variables))
         assert config["task"]["taken"][name]["digest"] == told[number - 1]["digest"] == digest
@@ -126,7 +129,7 @@ def test_the_same_command_again_does_nothing(
     assert_same(state, restore(ensemble).state)
     assert (ensemble / "metrics.jsonl").read_bytes() == before
     assert f"The ensemble in {ensemble} is complete" in capsys.readouterr().err
-    with pytest.raises(UserError, match="holds another run.*\n.*task.members: was"):
+    with pytest.raises(UserError, match=r"holds another run.*\n.*task\.members: was"):
         train(ensemble_config(Path("elsewhere")), ensemble)
 
 
@@ -144,14 +147,11 @@ def test_a_member_that_has_changed_is_reported(
     assert told.format(tmp_path / "a") in capsys.readouterr().err
 
 
-def test_what_cannot_be_a_member(
-    runs: Path, digits: Path, tmp_path: Path, tiny_config: ConfigDict
-) -> None:
+def test_what_cannot_be_a_member(runs: Path, digits: Path, tmp_path: Path) -> None:
     first = runs / "seed=0"
     other = member_config(digits)
     other.data.train_split, other.num_steps = "train[:60]", 1
     train(other, tmp_path / "other")
-    other.data.name = "letters"  # its classes are called so, too
     faults = {
         (): "names no run. Name the workdirs of finished classifications",
         (runs / "none=*",): "matches no run's workdir",
@@ -162,9 +162,9 @@ def test_what_cannot_be_a_member(
             "'train[:60]' and 'train'. Take members of the same data."
         ),
     }
-    for members, told in faults.items():
+    for named, told in faults.items():
         with pytest.raises(UserError) as error:
-            train(ensemble_config(*members), tmp_path / "made")
+            train(ensemble_config(*named), tmp_path / "made")
         assert str(error.value).startswith("config.task.members: ")
         assert told in str(error.value)
         assert "\n" not in str(error.value)
@@ -174,6 +174,35 @@ def test_what_cannot_be_a_member(
     config.data.update(data_dir=str(digits), train_split="train[:60]")
     with pytest.raises(UserError, match="was trained on other data than these"):
         train(config, tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"class_names": tuple("abcdefghij")}, "has other classes than {first}: a, b, c, "),
+        ({"image_shape": (9, 9, 1)}, "has another image shape than {first}: 9×9×1 and 8×8×1."),
+        ({"predict": lambda variables, images: {"drawn": images}}, "holds no classification"),
+    ],
+)
+def test_a_member_that_knows_something_else(
+    change: dict[str, Any], told: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, odd = runs / "seed=0", tmp_path / "odd"
+
+    def other(path: Path, which: str, overrides: Any) -> Restored:
+        found = restore_network(first, which, overrides)
+        if path != odd:
+            return found
+        if "predict" in change:
+            return replace(found, task=found.task._replace(**change))
+        return replace(found, **change)
+
+    monkeypatch.setattr(members, "restore", other)
+    monkeypatch.setattr(members, "_require_logits", lambda *given: None)
+    with pytest.raises(UserError) as error:
+        train(ensemble_config(first, odd), tmp_path / "made")
+    assert str(error.value).startswith(f"config.task.members: {odd} {told.format(first=first)}")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -271,14 +300,14 @@ def test_its_files_give_what_it_gives(
 def test_the_command_makes_one_and_teaches_from_it(
     runs: Path, launch: Callable[..., Any], tmp_path: Path
 ) -> None:
-    members = f"--config.task.members=('{runs}/seed=*',)"
-    done = launch(f"--config={ROOT / 'configs/ensemble.py'}", members)
+    named = f"--config.task.members=('{runs}/seed=*',)"
+    done = launch(f"--config={ROOT / 'configs/ensemble.py'}", named)
     assert done.returncode == 0, done.stderr
     assert "Finished at step 0, which is saved." in done.stderr
     assert "Train it longer" not in done.stderr
     done = launch("--workdir=runs/ensemble", "--mode=eval")
     assert json.loads(done.stdout)["accuracy"] == rows(tmp_path / "runs/ensemble")[0]["accuracy"]
-    done = launch(f"--config={ROOT / 'configs/ensemble.py'}", members, "--mode=check")
+    done = launch(f"--config={ROOT / 'configs/ensemble.py'}", named, "--mode=check")
     assert "is complete" in done.stderr
     done = launch(f"--config={ROOT / 'configs/distilled.py'}", "--mode=check")
     assert done.returncode == 2
