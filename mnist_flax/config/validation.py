@@ -35,7 +35,7 @@ def validate(
     require_fields(config)
     unwritable = _unwritable(config)
     config, faults = _typed(config)
-    faults += _faults(config, 0 if no_steps else 1)
+    faults += _faults(config, no_steps)
     told = {fault.partition("=")[0] for fault in faults}
     faults += [line for field, line in unwritable.items() if field not in told]
     for check in others:
@@ -117,13 +117,13 @@ def _section(config: ConfigDict, path: str) -> ConfigDict:
     )
 
 
-def _faults(config: ConfigDict, fewest_steps: int) -> list[str]:
+def _faults(config: ConfigDict, no_steps: bool) -> list[str]:
     faults = [
         f"config.{field}={config[field]}: must be at least {least}."
         for field, least in (
             ("seed", 0),
             ("batch_size", 1),
-            ("num_steps", fewest_steps),
+            ("num_steps", 1),
             ("num_epochs", 1),
             ("log_every_steps", 0),
             ("eval_every_steps", 0),
@@ -134,6 +134,7 @@ def _faults(config: ConfigDict, fewest_steps: int) -> list[str]:
             ("plateau_patience", 0),
         )
         if config[field] is not None and config[field] < least
+        if not (no_steps and field == "num_steps" and config[field] == 0)
     ]
     faults += [
         f"config.{field}=None: must be set."

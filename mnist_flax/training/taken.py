@@ -232,10 +232,10 @@ def _provenance(found: Mapping[str, Restored], taken: Taken) -> dict[str, Any]:
 
 def _described(found: Restored) -> dict[str, Any]:
     """Returns what rebuilds a network: the model section of its config, and what it computes in."""
-    return {
-        "model": found.config.model.to_dict(),
-        "compute_dtype": found.config.compute_dtype,
-    }
+    model = found.config.model.to_dict()
+    # What an ensemble's members compute in stands with each of them.
+    dtype = "float32" if model["name"] == "ensemble" else found.config.compute_dtype
+    return {"model": model, "compute_dtype": dtype}
 
 
 def _report_changed(task: Mapping[str, Any], report: Callable[[str], None]) -> None:
