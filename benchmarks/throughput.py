@@ -47,7 +47,8 @@ from mnist_flax.training.compilation import init_state, start_compiling
 from mnist_flax.training.gather import Plan, gather
 
 DRAWING = {"dcgan", "dcgan_fast", "vae"}  # whose peers are others
-RECIPES = sorted({path.stem for path in (machine.ROOT / "configs").glob("*.py")} - DRAWING)
+TAKING = {"ensemble", "distilled"}  # that start from other runs
+RECIPES = sorted({path.stem for path in (machine.ROOT / "configs").glob("*.py")} - DRAWING - TAKING)
 
 
 def main() -> int:

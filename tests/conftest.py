@@ -114,6 +114,10 @@ def tiny_config(digits: Path) -> ConfigDict:
     return config
 
 
+# Recipes that start from other runs: test_taken.py makes some, and runs these.
+TAKING = ("ensemble", "distilled")
+
+
 def recipe(name: str) -> ConfigDict:
     """The config that configs/<name>.py gives."""
     return importlib.import_module(f"configs.{name}").get_config()

@@ -5,6 +5,7 @@ Nothing is written to the workdir, which need not be there.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,16 +37,19 @@ def check_as_asked(launch: Launch) -> int:
 
     from mnist_flax.core.settings import require_jax
     from mnist_flax.data.placement import Placement
-    from mnist_flax.training.finetune import InitFrom
+    from mnist_flax.training.finetune import InitFrom, refuse_init_from
     from mnist_flax.training.gather import check, gather
     from mnist_flax.training.outlook import look_at
     from mnist_flax.training.own_data import with_own_data
+    from mnist_flax.training.taken import with_taken
     from mnist_flax.training.trial import try_out
 
     require_jax()
     check(config)
+    config, taken = with_taken(config, folder, say)
     config = with_own_data(config, folder, say)
-    plan = gather(config, say, Placement.over(jax.devices()))
+    plan = replace(gather(config, say, Placement.over(jax.devices())), taken=taken)
+    refuse_init_from(plan.task, config.task.name, InitFrom(*source) if source else None)
     _say_data(plan)
     _say_layers(plan)
     outlook, refusal = None, None
@@ -97,6 +101,12 @@ def _say_layers(plan: "Plan") -> None:
 
 def _say_steps(plan: "Plan", outlook: "Outlook | None") -> None:
     times, since = plan.times, outlook.step if outlook else 0
+    if not plan.task.trains:
+        say(
+            f"Steps: none, for the task {plan.config.task.name!r} trains nothing. It is evaluated "
+            "and saved once."
+        )
+        return
     left, epochs = times.times_after(since), times.total_steps / times.steps_per_epoch
     ahead = "" if not since else f" Ahead from step {since:,}:"
     first = "at step 1, " if not since else ""
@@ -129,7 +139,8 @@ def _say_trial(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
             f"Memory of a step, as XLA has planned it: {format_bytes(held + temporary)}{where}, of "
             f"which {format_bytes(held)} are the state and the data to train on."
         )
-    say(f"A step takes {_told(trial.steps, 'step')}.")
+    if trial.steps:
+        say(f"A step takes {_told(trial.steps, 'step')}.")
     say(f"A batch of an evaluation takes {_told(trial.batches, 'batch')}.")
     if not trial.finite:
         say("Warning: NaN or infinity within these first steps: the run would diverge.")
@@ -152,7 +163,7 @@ def _say_duration(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> No
     if outlook and outlook.finished:
         return
     since = outlook.step if outlook else 0
-    steps = (plan.times.total_steps - since) * trial.steps.median
+    steps = (plan.times.total_steps - since) * (trial.steps.median if trial.steps else 0)
     batches = plan.times.times_after(since).evaluations * plan.eval_source.steps_per_epoch
     evaluations = batches * trial.batches.median
     say(

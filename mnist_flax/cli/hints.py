@@ -47,7 +47,8 @@ def after_training(launch: Launch, config: ConfigDict, task: "Task") -> None:
         say(f"Have it draw:     {_command(launch, [*run, '--mode=sample', '--output=grid.png'])}")
     if "report" in task.modes and not FLAGS.report:
         say(f"Look at it with:  {_command(launch, [*run, '--mode=report'])}")
-    if not (length_matters(config.schedule) or config.early_stopping_patience):
+    fixed_length = length_matters(config.schedule) or config.early_stopping_patience
+    if task.trains and not fixed_length:
         say(f"Train it longer:  {_command(launch, [*_to_go_on(launch.argv[1:]), _LONGER])}")
 
 

@@ -10,6 +10,7 @@ validation.py  every fault of a config at once
 
 from mnist_flax.config.changes import (
     OF_EXTRA_SPLITS,
+    OF_TAKEN,
     WHAT_IS_EVALUATED,
     as_flag,
     diff,
@@ -22,6 +23,7 @@ from mnist_flax.config.fields import default_config
 
 __all__ = [
     "OF_EXTRA_SPLITS",
+    "OF_TAKEN",
     "WHAT_IS_EVALUATED",
     "as_flag",
     "default_config",

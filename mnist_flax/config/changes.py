@@ -43,6 +43,10 @@ OF_EXTRA_SPLITS = "data.extra_eval_splits."
 WHAT_IS_EVALUATED = ("eval_every_steps", "task.judge", "data.eval_split", "data.select_split")
 
 
+# What a run writes into its own config: the networks that it has taken in.
+OF_TAKEN = ("model.members.", "task.network.", "task.taken.")
+
+
 def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[ConfigDict, list[str]]:
     """Returns a config with the command line's values, and what that left out, a line each.
 

@@ -13,7 +13,12 @@ _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _LOOKED_UP = ("task.name", "model.name", "optimizer.name", "schedule.name")
 
 
-def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]] = ()) -> None:
+def validate(
+    config: ConfigDict,
+    others: Iterable[Callable[[ConfigDict], object]] = (),
+    *,
+    no_steps: bool = False,
+) -> None:
     """Checks every field's value; names every fault at once.
 
     Args:
@@ -21,6 +26,8 @@ def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]
       others: further checks, each raising UsageError: those of modules that this one may not
         import (tasks, augmentations, data). They are given the config with defaults in place of
         values of a wrong type, which are told already.
+      no_steps: whether num_steps may be 0: what knows tasks checks whether there is anything to
+        train.
 
     Raises:
       UsageError: one line a fault.
@@ -28,7 +35,7 @@ def validate(config: ConfigDict, others: Iterable[Callable[[ConfigDict], object]
     require_fields(config)
     unwritable = _unwritable(config)
     config, faults = _typed(config)
-    faults += _faults(config)
+    faults += _faults(config, no_steps)
     told = {fault.partition("=")[0] for fault in faults}
     faults += [line for field, line in unwritable.items() if field not in told]
     for check in others:
@@ -110,7 +117,7 @@ def _section(config: ConfigDict, path: str) -> ConfigDict:
     )
 
 
-def _faults(config: ConfigDict) -> list[str]:
+def _faults(config: ConfigDict, no_steps: bool) -> list[str]:
     faults = [
         f"config.{field}={config[field]}: must be at least {least}."
         for field, least in (
@@ -127,6 +134,7 @@ def _faults(config: ConfigDict) -> list[str]:
             ("plateau_patience", 0),
         )
         if config[field] is not None and config[field] < least
+        if not (no_steps and field == "num_steps" and config[field] == 0)
     ]
     faults += [
         f"config.{field}=None: must be set."

@@ -1,6 +1,7 @@
 """The mean of the last steps' parameters and running statistics, which answers in their place."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ def with_average(task: Task, decay: float) -> Task:
     much as the one after it (Polyak and Juditsky, "Acceleration of stochastic approximation by
     averaging", 1992, with weights that fall). It stands beside what is learnt, as
     variables['average'], and no other bit depends on it. An evaluation has the sums of what is
-    learnt besides, as 'learnt_loss' and the like.
+    learnt besides, as 'learnt_loss' and the like. What is `fixed` in the task is not averaged.
 
     Args:
       task: any.
@@ -27,7 +28,7 @@ def with_average(task: Task, decay: float) -> Task:
     """
 
     def init(key: jax.Array) -> Variables:
-        return _averaged(task.init(key))
+        return _averaged(task.init(key), task.fixed)
 
     def update(
         variables: Variables, opt_state: OptState, batch: Batch, step: jax.Array, key: jax.Array
@@ -39,7 +40,8 @@ def with_average(task: Task, decay: float) -> Task:
         def moved(average: jax.Array, new: jax.Array) -> jax.Array:
             return (average + share * (new - average)).astype(new.dtype)
 
-        return {**after, AVERAGE: jax.tree.map(moved, variables[AVERAGE], after)}, opt_state, sums
+        moving = {name: value for name, value in after.items() if name not in task.fixed}
+        return {**after, AVERAGE: jax.tree.map(moved, variables[AVERAGE], moving)}, opt_state, sums
 
     def evaluate(variables: Variables, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
         sums, outputs = task.evaluate(variables[AVERAGE], batch)
@@ -70,9 +72,10 @@ def renewed(before: Variables, learnt: Variables) -> Variables:
     return _averaged(learnt) if AVERAGE in before else learnt
 
 
-def _averaged(variables: Variables) -> Variables:
+def _averaged(variables: Variables, fixed: Sequence[str] = ()) -> Variables:
+    moving = {name: value for name, value in variables.items() if name not in fixed}
     # Copies: what a step is given is donated, and one buffer cannot be donated twice.
-    return {**variables, AVERAGE: jax.tree.map(jnp.array, variables)}
+    return {**variables, AVERAGE: jax.tree.map(jnp.array, moving)}
 
 
 def learnt(variables: Variables) -> Variables:

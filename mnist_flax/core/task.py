@@ -85,7 +85,10 @@ class Task(NamedTuple):
       after_evaluation: (opt_state, means of an evaluation) -> Consequence. Pure, on the host, asked
         more than once.
       answering: (variables) -> those of them that `model` answers with: all, unless a wrapper keeps
-        an average of them beside them.
+        an average of them beside them, or the task has `fixed` ones.
+      fixed: the collections of the variables that no step changes and no answer needs, a teacher's:
+        no average is kept of them, and no other run's arrays take their place.
+      trains: whether there is anything to learn; a run of a task without has no steps.
     """
 
     init: Callable[[jax.Array], Variables]
@@ -111,3 +114,5 @@ class Task(NamedTuple):
         lambda opt_state, means: Consequence(opt_state)
     )
     answering: Callable[[Variables], Variables] = lambda variables: variables
+    fixed: tuple[str, ...] = ()
+    trains: bool = True

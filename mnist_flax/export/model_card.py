@@ -77,8 +77,14 @@ def model_card(
 
 
 def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run's config without what names folders: of its data, and of its judge."""
-    task = {name: value for name, value in config["task"].items() if name != "judge"}
+    """Returns a run's config without what names folders: of its data, and of other runs."""
+    of_runs = ("judge", "members", "teacher")
+    task = {name: value for name, value in config["task"].items() if name not in of_runs}
+    if "taken" in task:
+        task["taken"] = {
+            name: {part: value for part, value in record.items() if part != "workdir"}
+            for name, record in task["taken"].items()
+        }
     data = {name: value for name, value in config["data"].items() if name != "data_dir"}
     data["extra_eval_splits"] = {
         name: {part: value for part, value in asked.items() if part != "data_dir"}
@@ -110,19 +116,24 @@ def _title(restored: Restored, network: Network) -> str:
     running = f" and {statistics:,} running statistics" if statistics else ""
     if network.given == "latents":
         running += ", of which the file holds those that draw"
+    taught = ""
+    if not restored.task.trains:
+        taught = f" It is the mean of the probabilities of {len(config.model.members)} networks."
+    elif "network" in config.task:
+        taught = f" It was taught by another network, {config.task.network.model.name!r}."
     known, data = is_known(restored.trained_on), restored.trained_on["name"]
     data = data if known else f"data of the user's own, called {data!r}"
     return (
         f"# {name}, trained on {data}\n\n"
         f"{does} {parameters:,} parameters"
         f"{running}, as they were after step {int(state.step):,} of a run of mnist_flax "
-        f"{mnist_flax.__version__}."
+        f"{mnist_flax.__version__}.{taught}"
     )
 
 
 def _is_classification(restored: Restored) -> bool:
-    """Whether it is the task of that name, whose model and loss are known."""
-    return bool(restored.config.task.name == "classification")
+    """Whether it is a task whose model gives logits, and whose loss is theirs."""
+    return restored.config.task.name in ("classification", "distillation", "ensemble")
 
 
 def _file_table(

@@ -26,6 +26,7 @@ MODELS = {
     "dcgan_small": "mnist_flax.models.dcgan_small:DCGANSmall",
     "vae": "mnist_flax.models.vae:VAE",
     "threeconv": "mnist_flax.models.threeconv:ThreeConv",
+    "ensemble": "mnist_flax.models.ensemble:Ensemble",
 }
 
 

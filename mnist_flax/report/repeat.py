@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from mnist_flax.config import as_flag, default_config, diff, flatten, may_be_added
+from mnist_flax.config import OF_TAKEN, as_flag, default_config, diff, flatten, may_be_added
 
 
 class Recipe(NamedTuple):
@@ -41,6 +41,8 @@ def repeat_command(
     for field, (old, new) in diff(recipe.config.to_dict(), dict(config)).items():
         section = field.partition(".")[0]
         renamed = theirs.get(f"{section}.name") != ours.get(f"{section}.name")
+        if field.startswith(OF_TAKEN):
+            continue  # the run writes it
         if new is not None and (field in theirs or may_be_added(field)):
             arguments.append(as_flag(field, new))
         elif field in ("num_steps", "num_epochs"):

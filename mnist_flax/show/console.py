@@ -104,7 +104,8 @@ def format_row(
     """
     step = row["step"]
     split = f"{row['split']:<5}"
-    head = f"step {step:>6,}/{total_steps:,} {100 * step / total_steps:5.1f} %  {split}"
+    share = step / total_steps if total_steps else 1  # of a run that trains nothing
+    head = f"step {step:>6,}/{total_steps:,} {100 * share:5.1f} %  {split}"
     line = "  ".join(filter(None, [head, format_metrics(row, metrics)]))
     if is_evaluation(row) or (is_extra(row) and row["split"] != "epoch"):
         return f"{line}  {row['examples']:,} images"

@@ -113,7 +113,8 @@ class NotebookConsole(Console):
 
     def _status(self) -> list[str]:
         """Where the run stands, and its last row of each split: a line each."""
-        done = f"step {self._step:,}/{self._total_steps:,}  {self._step / self._total_steps:.1%}"
+        share = self._step / max(self._total_steps, 1)
+        done = f"step {self._step:,}/{self._total_steps:,}  {share:.1%}"
         if self._speed:
             left = clock((self._total_steps - self._step) / self._speed)
             done += f"  {self._speed:.1f}/s  ETA {left}"

@@ -24,11 +24,17 @@ TASKS = {
     "autoencoder": "mnist_flax.tasks.autoencoder:autoencoder",
     "gan": "mnist_flax.tasks.gan:gan",
     "classification": "mnist_flax.tasks.classification:classification",
+    "distillation": "mnist_flax.tasks.distillation:distillation",
+    "ensemble": "mnist_flax.tasks.ensemble:ensemble",
 }
 # Whether these mean anything is the task's affair; the others are the run's or the data's.
 _OF_THE_TASK = (
     *("model", "compute_dtype", "optimizer", "schedule", "clip_by_global_norm", "accumulate_steps"),
     *("label_smoothing", "class_weights", "log_norms", "log_probabilities"),
+)
+# What makes no sense where nothing is trained.
+_OF_STEPS = (
+    *("ema_decay", "on_bad_step", "early_stopping_patience", "plateau_patience", "augment.order"),
 )
 
 
@@ -64,7 +70,11 @@ def create_task(config: ConfigDict, spec: Spec) -> Task:
     ignored = [
         f"config.{field}={value}: the task {name!r} does not use it; leave it out."
         for field, value in given.items()
-        if field.partition(".")[0] in set(_OF_THE_TASK) - noted.read and value != default.get(field)
+        if (
+            field.partition(".")[0] in set(_OF_THE_TASK) - noted.read
+            and value != default.get(field)
+        )
+        or (field in _OF_STEPS and not task.trains and value != default[field])
     ]
     if ignored:
         raise UsageError("\n".join(ignored))

@@ -1,7 +1,7 @@
 """Which class is an image of? Softmax cross-entropy, and the share that is right."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,11 @@ def classification(config: ConfigDict, spec: Spec) -> Task:
     Raises:
       UsageError: the model, the optimizer or the schedule; every fault at once.
     """
+    return classifying(config, spec, loss_fn)
+
+
+def classifying(config: ConfigDict, spec: Spec, loss: Callable[..., Any]) -> Task:
+    """Builds the same task, learnt by a loss with the arguments of loss_fn()."""
     num_classes = len(spec.class_names)
     model, (optimizer, rates), weights = together(
         lambda: create_model(config.model, num_classes, compute_dtype=config.compute_dtype),
@@ -45,6 +50,7 @@ def classification(config: ConfigDict, spec: Spec) -> Task:
         spec,
         config.label_smoothing,
         weights,
+        loss,
         accumulate_steps=config.accumulate_steps,
         log_norms=config.log_norms,
     )
@@ -58,17 +64,19 @@ def classifier(
     spec: Spec,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] = (),
+    loss: Callable[..., Any] | None = None,
     **steps: Any,
 ) -> Task:
     """Puts a linen module and an optimizer together to the task of telling spec.class_names apart.
 
-    The module takes float32 [B, H, W, C] in [0, 1] and gives logits [B, K] (see models/). `steps`
-    are the accumulate_steps and log_norms of core/update.py.
+    The module takes float32 [B, H, W, C] in [0, 1] and gives logits [B, K] (see models/). What is
+    learnt by is `loss`, with the arguments of loss_fn(), which is the default. `steps` are the
+    accumulate_steps and log_norms of core/update.py.
     """
-    num_classes = len(spec.class_names)
-    loss = functools.partial(loss_fn, model, num_classes, label_smoothing, tuple(class_weights))
+    num_classes, own = len(spec.class_names), loss or loss_fn
+    learnt_by = functools.partial(own, model, num_classes, label_smoothing, tuple(class_weights))
     return Task(
-        **one_network(model, optimizer, spec, loss, **steps),
+        **one_network(model, optimizer, spec, learnt_by, **steps),
         evaluate=functools.partial(eval_step, model, num_classes),
         predict=functools.partial(predict_step, model),
         metrics=METRICS,
@@ -126,9 +134,18 @@ def loss_fn(
     """
     logits, changed = apply_train(model, variables, batch.images, key)
     require_width(model, logits, batch.images, num_classes, "")
+    loss, sums = label_loss(logits, batch, label_smoothing, class_weights)
+    return loss, (changed, sums)
+
+
+def label_loss(
+    logits: jax.Array, batch: Batch, label_smoothing: float, class_weights: tuple[float, ...]
+) -> tuple[jax.Array, Sums]:
+    """Returns what loss_fn() makes of logits float32 [B, K], and the sums of the batch."""
+    num_classes = logits.shape[-1]
     sums = sums_of(logits, batch.labels)
     if not (label_smoothing or class_weights or batch.soft_labels is not None):
-        return sums["loss"] / sums["count"], (changed, sums)
+        return sums["loss"] / sums["count"], sums
     targets = batch.soft_labels
     if targets is None:
         targets = jax.nn.one_hot(batch.labels, num_classes)
@@ -136,7 +153,7 @@ def loss_fn(
         targets = optax.smooth_labels(targets, label_smoothing)
     if class_weights:
         targets *= jnp.array(class_weights, targets.dtype)
-    return optax.softmax_cross_entropy(logits, targets).mean(), (changed, sums)
+    return optax.softmax_cross_entropy(logits, targets).mean(), sums
 
 
 def eval_step(

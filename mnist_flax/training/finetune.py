@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from mnist_flax.core.average import learnt, renewed
 from mnist_flax.core.state import PyTree, TrainState
+from mnist_flax.core.task import Task
 from mnist_flax.core.trees import leaf_path
 from mnist_flax.errors import UsageError, UserError
 from mnist_flax.use.restore import restore
@@ -40,7 +41,9 @@ class _Offered(NamedTuple):
     array: Any
 
 
-def init_from(state: TrainState, source: InitFrom) -> tuple[TrainState, str]:
+def init_from(
+    state: TrainState, source: InitFrom, fixed: Sequence[str] = ()
+) -> tuple[TrainState, str]:
     """Returns a new run's state with what fits of another's, and a line on what was taken.
 
     An array of the parameters or running statistics (of their average where the other run keeps
@@ -50,6 +53,7 @@ def init_from(state: TrainState, source: InitFrom) -> tuple[TrainState, str]:
     Args:
       state: before the first step.
       source: only read. A run's own config says what model to restore.
+      fixed: collections that stay as they are, as Task has them.
 
     Raises:
       UsageError: a rule for names that is none, or that matches nothing.
@@ -57,7 +61,9 @@ def init_from(state: TrainState, source: InitFrom) -> tuple[TrainState, str]:
     """
     place, arrays = _arrays(source)
     offered, dropped = _under_new_names(arrays, source.renamed)
-    variables, count = learnt(state.variables), 0
+    kept = {name: state.variables[name] for name in fixed}
+    ours = {name: value for name, value in state.variables.items() if name not in kept}
+    variables, count = learnt(ours), 0
     faults: list[str] = []
     taken: list[str] = []
     for collection in sorted(variables, key=lambda name: name != "params"):
@@ -81,7 +87,16 @@ def init_from(state: TrainState, source: InitFrom) -> tuple[TrainState, str]:
         message += f" Left behind by --init_map: {_some(dropped)}."
     if faults:
         message += f" New, or left behind: {'; '.join(faults)}."
-    return state.replace(variables=renewed(state.variables, variables)), message
+    return state.replace(variables={**renewed(ours, variables), **kept}), message
+
+
+def refuse_init_from(task: Task, name: str, source: InitFrom | None) -> None:
+    """Raises UsageError where nothing is trained: its parameters are those of its members."""
+    if source and not task.trains:
+        raise UsageError(
+            f"--init_from={source.path}: the task {name!r} trains nothing, and takes its "
+            "parameters from its members. Leave it out."
+        )
 
 
 def _arrays(source: InitFrom) -> tuple[Path, list[tuple[str, _Offered]]]:

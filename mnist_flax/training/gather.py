@@ -24,6 +24,7 @@ from mnist_flax.errors import UsageError
 from mnist_flax.show.observers import Observer, find_observers
 from mnist_flax.show.writers import WriterFunction, find_writers
 from mnist_flax.tasks import create_task
+from mnist_flax.training.taken import Taken
 from mnist_flax.training.timetable import Timetable
 from mnist_flax.use.evaluation import find_measure
 
@@ -46,6 +47,7 @@ class Plan:
       times: when what happens.
       tried: the form of its state, and its slow layers.
       placement: the devices that the run is on.
+      taken: networks of other runs that a start takes in; None for none.
     """
 
     config: ConfigDict
@@ -61,6 +63,7 @@ class Plan:
     times: Timetable
     tried: Tried
     placement: Placement = ONE_DEVICE
+    taken: Taken | None = None
 
 
 def check(config: ConfigDict, given: bool = False) -> None:
@@ -79,7 +82,9 @@ def check(config: ConfigDict, given: bool = False) -> None:
             lambda c: create_augment(c.augment),
             lambda c: data.check(c.data, given),
             _refuse_extra_measures,
+            _refuse_wrong_length,
         ),
+        no_steps=True,
     )
     if config.tensorboard:  # it may not be installed
         import mnist_flax.show.tensorboard  # noqa: F401
@@ -104,6 +109,22 @@ def _refuse_extra_measures(config: ConfigDict) -> None:
             f"config.data.extra_eval_splits: the task {config.task.name!r} does not use it: what "
             "it measures is no mean over the images of a split, but its drawings, say "
             "(Task.measure). Leave it out."
+        )
+
+
+def _refuse_wrong_length(config: ConfigDict) -> None:
+    """Raises UsageError for a run without steps, or for steps where nothing is trained."""
+    try:
+        trains = pretended_task(config).trains
+    except UsageError:  # it is told already; whether there is anything to train is not known
+        return
+    if trains and config.num_steps == 0:
+        raise UsageError("config.num_steps=0: must be at least 1.")
+    if not trains and config.num_steps != 0:
+        field = "num_steps" if config.num_steps is not None else "num_epochs"
+        raise UsageError(
+            f"config.{field}={config[field]}: the task {config.task.name!r} trains nothing; leave "
+            "config.num_steps at 0."
         )
 
 

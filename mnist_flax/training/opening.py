@@ -16,7 +16,7 @@ from mnist_flax.errors import UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
 from mnist_flax.show.writers import Context, Writers
-from mnist_flax.training import finetune, lost_saves, resume
+from mnist_flax.training import finetune, lost_saves, resume, taken
 from mnist_flax.training.compilation import Compiler, init_state
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, consequence, stands
@@ -77,11 +77,13 @@ def opened(
         if restored is None:
             compiler.start(step=0)
         saved, state = restored or (None, init_state(plan))
+        if saved is None and plan.taken:
+            state = taken.start(state, plan.taken, plan.dataset)
         if saved:
             state = resume.close_what_was_told(state, saved["step"], read_rows(workdir))
-        taken = ""
+        fitted = ""
         if init_from and saved is None:
-            state, taken = finetune.init_from(state, init_from)
+            state, fitted = finetune.init_from(state, init_from, task.fixed)
         at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
         writer = Writer(workdir, console, plan.dataset.name)
         finished = is_finished(plan, at, state)
@@ -99,15 +101,19 @@ def opened(
         if plan.task.best and not (workdir / CHOSEN_ON_FILE).exists():
             keep_chosen(workdir, plan.dataset.choosing.images)
         if saved is None:
-            before = init_from.path if init_from and init_from.path.is_dir() else None
-            keep_known(workdir, plan.dataset.train.images, before)
+            before = [init_from.path] if init_from and init_from.path.is_dir() else []
+            before += plan.taken.workdirs if plan.taken else ()
+            keep_known(workdir, plan.dataset.train.images, *before)
         _say_known_images(plan, workdir, writer, at.step, start=saved is None)
         if config.tensorboard:
             stack.enter_context(_event_file(plan, workdir, writer, at.step))
         if plan.writers:
             stack.enter_context(_writers(plan, workdir, writer, console, at))
-        if taken:
-            writer.event(at.step, "init_from", taken)
+        if saved is None and plan.taken:
+            for name, line in plan.taken.told.items():
+                writer.event(at.step, "taken", line, digest=plan.taken.digests[name])
+        if fitted:
+            writer.event(at.step, "init_from", fitted)
         elif init_from:
             console.say(f"--init_from={init_from.path} is left: the run goes on from its own save.")
         yield Opened(state, at, checkpoints, writer, finished=False)
@@ -173,6 +179,8 @@ def _say_measure(workdir: Path, measure: Measure, writer: Writer, step: int) -> 
 def finished_told(plan: Plan, workdir: Path, step: int) -> str:
     """Says that a run is finished, and what would have it go on."""
     message = f"The run in {workdir} is finished: it stands at step {step:,}."
+    if not plan.task.trains:
+        message = f"The {plan.config.task.name} in {workdir} is complete: it has no steps to train."
     if step < plan.times.total_steps:
         patience = plan.config.early_stopping_patience
         message += (

@@ -12,6 +12,7 @@ from mnist_flax.training.lost_saves import refuse_lost_saves
 from mnist_flax.training.opening import finished_told, is_finished, refuse_other_measure
 from mnist_flax.training.resume import changes_told, close_what_was_told, newest_whole
 from mnist_flax.training.standing import stands
+from mnist_flax.training.taken import start
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.environment import environment
 from mnist_flax.workdir.lock import require_free
@@ -57,8 +58,12 @@ def look_at(plan: Plan, workdir: Path, source: InitFrom | None) -> Outlook:
     told = [f"Workdir: {workdir}, where a run would start."]
     if read_rows(workdir):
         told = [f"Workdir: {workdir}. Nothing of the run there was saved: it would start again."]
-    if source:
-        told.append(init_from(init_state(plan), source)[1])
+    state = init_state(plan) if source or plan.taken else None
+    if state and plan.taken:
+        start(state, plan.taken, plan.dataset)
+        told += plan.taken.told.values()
+    if state and source:
+        told.append(init_from(state, source, plan.task.fixed)[1])
     return Outlook(0, False, tuple(told))
 
 

@@ -25,6 +25,7 @@ from mnist_flax.training.gather import Plan, gather
 from mnist_flax.training.opening import Opened
 from mnist_flax.training.own_data import with_own_data
 from mnist_flax.training.standing import Standing
+from mnist_flax.training.taken import Taken, takes_networks, with_taken
 from mnist_flax.workdir.digests import state_digest
 from mnist_flax.workdir.environment import environment
 
@@ -64,6 +65,21 @@ def gather_everywhere(
     plan = placement.together(lambda: first or gathered())
     placement.together(lambda: _require_same(placement, plan))
     return plan
+
+
+def taken_everywhere(
+    config: ConfigDict, workdir: Path, placement: Placement, console: Console
+) -> tuple[ConfigDict, Taken | None]:
+    """Returns what `with_taken` does; the first process reads, and the others have its config."""
+    if not takes_networks(config):
+        return config, None
+
+    def read() -> tuple[ConfigDict, Taken | None]:
+        return with_taken(config, workdir, console.say) if placement.writes else (config, None)
+
+    own, taken = placement.together(read)
+    firsts = placement.agree(own.to_dict())
+    return own if placement.writes else ConfigDict(firsts), taken
 
 
 def _require_same(placement: Placement, plan: Plan) -> None:

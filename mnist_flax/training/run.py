@@ -20,12 +20,17 @@ from mnist_flax.models import summary
 from mnist_flax.show.console import Console
 from mnist_flax.show.notebook import find_console
 from mnist_flax.training.compilation import Compiler, Programs
-from mnist_flax.training.finetune import InitFrom
+from mnist_flax.training.finetune import InitFrom, refuse_init_from
 from mnist_flax.training.gather import Plan, check
 from mnist_flax.training.interrupts import Interrupts
 from mnist_flax.training.loop import run_loop
 from mnist_flax.training.opening import Opened, opened
-from mnist_flax.training.processes import gather_everywhere, in_all, lost_processes_told
+from mnist_flax.training.processes import (
+    gather_everywhere,
+    in_all,
+    lost_processes_told,
+    taken_everywhere,
+)
 from mnist_flax.training.telling import Run
 from mnist_flax.training.timetable import Window
 from mnist_flax.workdir.environment import environment
@@ -80,11 +85,14 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes_told(placement))
         console = stack.enter_context(find_console(workdir, silent=not placement.writes))
+        config, taken = taken_everywhere(config, workdir, placement, console)
         plan = gather_everywhere(config, workdir, placement, console, data)
+        plan = replace(plan, taken=taken) if taken else plan
         if window := placement.agree(profile):
             plan = replace(plan, times=replace(plan.times, window=Window(*window)))
             plan.times.require_window(0)
         source = InitFrom(*init_from) if init_from else None
+        refuse_init_from(plan.task, config.task.name, source)
         compiler = Compiler(plan)
 
         def open_folder() -> Opened | None:

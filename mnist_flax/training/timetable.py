@@ -70,7 +70,9 @@ class Timetable:
                 f"{config.data.train_split!r} has only {num_examples} examples; take at "
                 "most so many."
             )
-        total = config.num_steps or config.num_epochs * steps_per_epoch
+        total = config.num_steps
+        if total is None:
+            total = config.num_epochs * steps_per_epoch
         return cls(
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
@@ -85,7 +87,7 @@ class Timetable:
 
     def eval_due(self, step: int) -> bool:
         """Says whether the state of this step is evaluated."""
-        return self._due(step, self.eval_every)
+        return self._due(step, self.eval_every) or step == self.total_steps
 
     def save_due(self, step: int) -> bool:
         """Says whether the state of this step is saved."""

@@ -51,7 +51,7 @@ class Trial(NamedTuple):
 
     Attributes:
       compile_seconds: until the first step could be computed.
-      steps: timed, each with the data that it is fed.
+      steps: timed, each with the data that it is fed; None where nothing is trained.
       batches: of an evaluation, likewise.
       finite: whether nothing became NaN or infinite.
       memory: None where the backend does not tell.
@@ -59,7 +59,7 @@ class Trial(NamedTuple):
     """
 
     compile_seconds: float
-    steps: Timed
+    steps: Timed | None
     batches: Timed
     finite: bool
     memory: Memory | None
@@ -73,7 +73,9 @@ def try_out(plan: Plan) -> Trial:
     state = plan.placement.replicate(init_state(plan))
     programs = compiler.programs()
     batches = _time_batches(plan, programs, state.variables)  # waits for its program, too
-    steps, finite = _time_steps(plan, programs, state)
+    steps, finite = None, True
+    if plan.task.trains:
+        steps, finite = _time_steps(plan, programs, state)
     return Trial(
         compile_seconds=programs.seconds,
         steps=steps,

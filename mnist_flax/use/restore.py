@@ -123,7 +123,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
         own.stream = config.data.stream  # how they are read makes them no others
         if _OTHER_DATA & overrides.keys() and "data.select_split" not in overrides:
             config.data.select_split = ""  # cut from the run's own; these choose nothing
-        validate(config, others=(lambda c: data.check(c.data),))
+        validate(config, others=(lambda c: data.check(c.data),), no_steps=True)
         image_shape = tuple(trained_on["image_shape"])
         class_names = tuple(trained_on["class_names"])
         # No schedule is asked here: a million steps stand for a number of epochs.

@@ -57,22 +57,23 @@ class Known(NamedTuple):
         return {name: count for name, count in counted.items() if count}
 
 
-def keep_known(workdir: Path, trained_on: Images, before: Path | None = None) -> None:
+def keep_known(workdir: Path, trained_on: Images, *before: Path) -> None:
     """Writes the digests of the images that a run is trained on.
 
     Args:
       workdir: of the run, at its start.
       trained_on: uint8 [N, H, W, C], as they are, before any augmentation.
-      before: the workdir of a run whose parameters it starts from: what that one was trained on
-        counts, too.
+      before: the workdirs of runs whose parameters it starts from, or takes in: what those were
+        trained on counts, too.
 
     Raises:
       UserError: a file cannot be written, or that of `before` cannot be read.
     """
-    found = image_digests(trained_on)
-    if before is not None and (known := _read(before / TRAINED_ON_FILE)) is not None:
-        found = np.concatenate([found, known])
-    _write(workdir / TRAINED_ON_FILE, found)
+    found = [image_digests(trained_on)]
+    for other in before:
+        if (known := _read(other / TRAINED_ON_FILE)) is not None:
+            found.append(known)
+    _write(workdir / TRAINED_ON_FILE, np.concatenate(found))
 
 
 def keep_chosen(workdir: Path, images: Images) -> None:

@@ -31,7 +31,8 @@ PRODUCT = r"stablehlo\.(?:convolution|dot_general).*: \((tensor<.*?>), (tensor<.
 
 
 def test_there_is_a_recipe_for_each_of_them() -> None:
-    assert RECIPES.keys() == MODELS.keys()
+    # The members of an ensemble are some of these, each with a dtype of its own.
+    assert RECIPES.keys() == MODELS.keys() - {"ensemble"}
     for model, name in RECIPES.items():
         assert recipe(name).model.name == model
 

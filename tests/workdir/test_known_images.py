@@ -70,7 +70,7 @@ def test_what_a_run_is_fine_tuned_from_counts_too(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
     keep_known(tmp_path / "old", images(1, 2))
-    keep_known(tmp_path / "new", images(3), before=tmp_path / "old")
+    keep_known(tmp_path / "new", images(3), tmp_path / "old")
     assert count_known(tmp_path / "new", images(1, 2, 3, 4), chosen=True) == (3, 0, 4)
 
 
