@@ -211,6 +211,11 @@ EVENTS = {
     "started": Event("the run begins"),
     "resumed": Event("it goes on from a save; `changed` has fields with old and new", ("changed",)),
     "init_from": Event("what was taken of another run's parameters, and what not"),
+    "taken": Event(
+        "a network of another run that this one starts with, an ensemble's member or a teacher; "
+        "`digest` is that of its variables",
+        ("digest",),
+    ),
     "data": Event("what it is trained and evaluated on, and what was assumed of it"),
     "fallback": Event("the sample stands in for data that were not to be had"),
     "known_images": Event("images of `select_split` or of an extra split are trained on, too"),
