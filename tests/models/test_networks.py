@@ -11,7 +11,9 @@ import pytest
 from conftest import recipe
 from flax import linen as nn
 
+from mnist_flax.errors import UsageError
 from mnist_flax.models import create_model
+from mnist_flax.models.compact import Compact
 
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
 
@@ -190,7 +192,8 @@ def compact_as_if_trained(model: nn.Module) -> Any:
     """
     random = np.random.default_rng(0)
     variables = jax.tree.map(np.asarray, start(model))
-    for number, features in enumerate((16, 32, 64), start=1):
+    for layer, moments in list(variables["batch_stats"].items()):
+        number, features = layer.removeprefix("norm"), len(moments["mean"])
         signs = np.resize([1, -1], features)
         variables["params"][f"norm{number}"] = {
             "scale": np.float32(signs * random.uniform(0.5, 1.5, features)),
@@ -204,21 +207,27 @@ def compact_as_if_trained(model: nn.Module) -> Any:
     return variables
 
 
-def compact_by_hand(variables: Any, images: Any, strided_stem: bool, train: bool) -> tuple:
-    """The logits, and the mean and variance of what enters each batch-norm."""
+def compact_by_hand(
+    variables: Any, images: Any, strided_stem: bool, train: bool, whole: tuple[int, ...] = ()
+) -> tuple:
+    """The logits, and the mean and variance of what enters each batch-norm.
+
+    `whole` are the numbers of convolutions, from 1, that nothing is pooled after.
+    """
     params, entering = variables["params"], {}
     x = np.asarray(images, np.float64)
-    for number in (1, 2, 3):
+    for number in range(1, len(variables["batch_stats"]) + 1):
         kernel, name = params[f"conv{number}"]["kernel"], f"norm{number}"
         if number == 1 and strided_stem:
             x = convolved(x, kernel, stride=2)
         else:
-            x = halved(convolved(x, kernel))
+            x = convolved(x, kernel)
+            x = x if number in whole else halved(x)
         entering[name] = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
         by = entering[name] if train else variables["batch_stats"][name]
         x = (x - by["mean"]) / np.sqrt(by["var"] + 1e-5)
         x = np.maximum(x * params[name]["scale"] + params[name]["bias"], 0)
-    flat = x.reshape(len(x), 1024)
+    flat = x.reshape(len(x), -1)
     return flat @ params["logits"]["kernel"] + params["logits"]["bias"], entering
 
 
@@ -254,6 +263,43 @@ def test_compact_in_training_by_hand(name: str) -> None:
             np.testing.assert_allclose(
                 stats[which], 0.9 * before + 0.1 * entering[layer][which], rtol=1e-4, atol=1e-5
             )
+
+
+@pytest.mark.parametrize(
+    ("strided_stem", "convolutions", "whole", "entering"),
+    [
+        (False, (1, 2), (2,), 7 * 7 * 6),
+        (False, (2, 1), (1,), 7 * 7 * 6),
+        (True, (3, 2), (2, 3, 4), 7 * 7 * 6),
+        (True, (1, 1), (), 7 * 7 * 6),
+    ],
+)
+def test_several_convolutions_a_stage_by_hand(
+    strided_stem: bool, convolutions: tuple[int, ...], whole: tuple[int, ...], entering: int
+) -> None:
+    model = Compact(features=(4, 6), convolutions=convolutions, strided_stem=strided_stem)
+    variables = compact_as_if_trained(model)
+    first, second = convolutions
+    shapes = [
+        variables["params"][f"conv{n}"]["kernel"].shape for n in range(1, sum(convolutions) + 1)
+    ]
+    stem = (5, 5, 1, 4) if strided_stem else (3, 3, 1, 4)
+    assert shapes == [
+        stem,
+        *[(3, 3, 4, 4)] * (first - 1),
+        (3, 3, 4, 6),
+        *[(3, 3, 6, 6)] * (second - 1),
+    ]
+    assert variables["params"]["logits"]["kernel"].shape == (entering, 10)
+    expected = compact_by_hand(variables, IMAGES, strided_stem, train=False, whole=whole)[0]
+    logits = jax.jit(model.apply)(variables, IMAGES)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.parametrize("wrong", [(1,), (1, 0, 1), (1, 2, 2.0), "122", 2])
+def test_convolutions_that_no_network_can_have(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"config\.model\.convolutions=.*for each of the 3"):
+        Compact(convolutions=wrong)
 
 
 def test_batch_statistics_move_in_training_by_a_tenth_and_serve_at_rest() -> None:
