@@ -19,7 +19,6 @@ from mnist_flax.training import train
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.promise,
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium or google-chrome"),
 ]
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -62,6 +61,7 @@ def _opened(browser: Browser, path: Path, scheme: Literal["light", "dark"], widt
     return page
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("name", ["classes", "draws", "sweep"])
 def test_everybody_can_read_it_on_any_screen(
     pages: dict[str, Path], browser: Browser, name: str
@@ -73,6 +73,7 @@ def test_everybody_can_read_it_on_any_screen(
             page.close()
 
 
+@pytest.mark.promise
 def test_letters_of_all_figures_have_one_size(pages: dict[str, Path], browser: Browser) -> None:
     for name, path in pages.items():
         for width in (390, 1280):
