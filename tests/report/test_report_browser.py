@@ -95,7 +95,7 @@ BROKEN = {
     "no alt": "document.querySelector('img').alt = ''",
     "a heading skipped": "document.querySelector('h1').remove()",
     "no key": "document.querySelectorAll('.scroll').forEach((e) => { e.tabIndex = -1; })",
-    "small": "document.querySelector('nav a').style = 'display: inline-block; min-height: 0'",
+    "small": "document.querySelector('nav a').style = 'display: block; min-height: 0; height: 9px'",
     "contrast": "document.querySelector('p').style.color = '#777777'",
 }
 
