@@ -123,8 +123,13 @@ RUN = (
     File(f"export/{CARD_FILE}", "what it is, how good, of what data, its limits", _EXPORT, _AGAIN),
 )
 OF_A_SWEEP = (
-    File("<field>=<value>,…/", "a run, as above", _SWEEP, "then the sweep trains it again"),
-    File(f"<field>=<value>,…/{CONSOLE_FILE}", "what it has said", _SWEEP, "yes"),
+    File(
+        "<what it varies>/",
+        "a run, as above: `batch_size=64,seed=0`",
+        _SWEEP,
+        "then the sweep trains it again",
+    ),
+    File(f"<what it varies>/{CONSOLE_FILE}", "what it has said", _SWEEP, "yes"),
     File("sweep.md", "the table of all runs", _SWEEP, _AGAIN),
     File("sweep.json", "the table's numbers", _SWEEP, _AGAIN),
     File("sweep.png", "the table as a figure", _SWEEP, _AGAIN),

@@ -72,7 +72,15 @@ def digits28(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize(
+    "page",
+    [
+        # Of the pages that take seconds the one whose programs no other test runs.
+        pytest.param(page, marks=pytest.mark.promise if page.path.name == "python.md" else ())
+        for page in PAGES
+    ],
+    ids=str,
+)
 def test_a_page_runs(
     page: Document, digits28: Path, forkers: dict[bool, Forker], tmp_path: Path
 ) -> None:
