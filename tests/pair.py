@@ -36,7 +36,7 @@ class Pair:
         """
         # The coordinator would be looked for beyond a proxy.
         kept = {name: value for name, value in environment.items() if not name.endswith("_proxy")}
-        coordinator = f"--coordinator=127.0.0.1:{port or _free_port()}"
+        coordinator = f"--coordinator=127.0.0.1:{port or free_port()}"
         of_many = ("--distributed=manual", coordinator, f"--join_seconds={JOIN}")
         self.processes = {
             number: subprocess.Popen(
@@ -92,7 +92,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Returns a port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
