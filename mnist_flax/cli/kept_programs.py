@@ -22,6 +22,7 @@ from mnist_flax.cli.flags import Launch
 from mnist_flax.config.paths import cache_folder
 
 _DIGESTS = "digests.json"
+_PATIENCE = 10.0  # seconds that another process may take for its table
 _MOST_BYTES = 256 * 2**20  # the oldest programs go
 _SHORTEST = 0.1  # seconds: what is compiled sooner is not worth a file
 _ALARMING = "0.10.1"  # jaxlib whose every program read back is an error on the console
@@ -68,10 +69,7 @@ def kept_programs(launch: Launch, report: Callable[[str], None]) -> Iterator[Non
         yield
         return
     before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    spoiled = 0
-    with contextlib.suppress(OSError):  # another process tidies it up
-        spoiled = _tidy(folder)
-    if spoiled:
+    if spoiled := _alone(folder, _tidy):
         report(f"Kept programs that were not what was written: {spoiled}, deleted from {folder}.")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
@@ -83,8 +81,22 @@ def kept_programs(launch: Launch, report: Callable[[str], None]) -> Iterator[Non
             yield
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
-        with contextlib.suppress(OSError):  # a full disk: compiled again the next time
-            _record(folder)
+        _alone(folder, _record)
+
+
+def _alone(folder: Path, work: Callable[[Path], int]) -> int:
+    """Does the work while no other run of this machine does; where that fails, no run ends of it.
+
+    On a full disk, or where a file system knows no locks, programs are compiled again.
+    """
+    from mnist_flax.errors import UserError
+    from mnist_flax.workdir.lock import locked
+
+    try:
+        with locked(folder, patience=_PATIENCE):
+            return work(folder)
+    except (OSError, UserError):
+        return 0
 
 
 def _left_to_the_user() -> bool:
@@ -140,17 +152,20 @@ def _tidy(folder: Path) -> int:
     return spoiled
 
 
-def _record(folder: Path) -> None:
-    """Writes the digest of each file, of those known before as they were."""
+def _record(folder: Path) -> int:
+    """Writes the digest of each file, of those known before as they were; returns their number."""
     from mnist_flax.workdir.files import write_atomic
 
     digests = _digests(folder)
     table = {path.name: digests.get(path.name) or _digest(path) for path in _programs(folder)}
     write_atomic(folder / _DIGESTS, json.dumps(table, indent=1) + "\n")
+    return len(table)
 
 
 def _programs(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file() and path.name != _DIGESTS]
+    """Returns every file but the table, and what holds the folder (.lock, .holder)."""
+    files = (path for path in folder.iterdir() if path.is_file())
+    return [path for path in files if path.name != _DIGESTS and not path.name.startswith(".")]
 
 
 def _digests(folder: Path) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from conftest import launch_command, launch_environment
 
 from mnist_flax.cli import kept_programs
+from mnist_flax.errors import UserError
 from mnist_flax.workdir.checkpoints import Checkpoints
+from mnist_flax.workdir.lock import locked
 
 TINY = ("--config.num_steps=2", "--config.eval_every_steps=2", "--config.checkpoint_every_steps=2")
 
@@ -51,7 +54,7 @@ def saved(workdir: Path) -> str:
 
 def programs(tmp_path: Path) -> list[Path]:
     (folder,) = (tmp_path / "cache" / "mnist_flax" / "compiled").iterdir()
-    return sorted(path for path in folder.iterdir() if path.name != "digests.json")
+    return sorted(kept_programs._programs(folder))
 
 
 @pytest.mark.slow
@@ -97,6 +100,46 @@ def test_it_can_be_turned_off(start, tmp_path, off):
 def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(start, tmp_path):
     (tmp_path / "cache").write_text("a file")
     assert "Finished at step 2" in start("first")
+
+
+def recorded_by_another(folder, started):
+    """Records the folder's programs again and again, as a sweep's runs do when they end."""
+    started.wait()
+    for _ in range(200):
+        kept_programs._alone(folder, kept_programs._tidy)
+        kept_programs._alone(folder, kept_programs._record)
+
+
+def test_runs_that_end_at_once_keep_the_table_and_each_other_alive(tmp_path):
+    (tmp_path / "jit_step-cache").write_bytes(b"a program")
+    kept_programs._record(tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    started = context.Barrier(3)
+    processes = [
+        context.Process(target=recorded_by_another, args=(tmp_path, started)) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert list(kept_programs._digests(tmp_path)) == ["jit_step-cache"]
+
+
+def test_a_full_disk_costs_the_table_and_not_the_run(tmp_path):
+    def full(folder):
+        raise UserError(f"{folder}: cannot be written (No space left on device).")
+
+    assert kept_programs._alone(tmp_path, full) == 0
+
+
+def test_a_folder_that_another_run_holds_is_left_to_it(tmp_path, monkeypatch):
+    (tmp_path / "jit_step-cache").write_bytes(b"a program")
+    monkeypatch.setattr(kept_programs, "_PATIENCE", 0.1)
+    with locked(tmp_path):
+        assert kept_programs._alone(tmp_path, kept_programs._record) == 0
+    assert not (tmp_path / "digests.json").exists()
+    assert kept_programs._alone(tmp_path, kept_programs._record) == 1
 
 
 def test_the_oldest_go_where_there_are_too_many(tmp_path, monkeypatch):
