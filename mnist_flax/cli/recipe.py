@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import inspect
 import re
 import sys
 import traceback
@@ -68,6 +69,8 @@ def _execute(path: Path, variant: str) -> Any:
 def swept_points(file: str) -> list[Any] | None:
     """Returns what get_sweep() of the recipe returns as a list; None if it has no such function.
 
+    One that takes an argument is given what follows the colon of --config, as get_config() is.
+
     Args:
       file: what --config said, with its variant; load_recipe has executed it.
 
@@ -80,7 +83,8 @@ def swept_points(file: str) -> list[Any] | None:
         return None
     where = f"--config={file}: get_sweep()"
     try:
-        points = get_sweep()
+        takes_variant = bool(inspect.signature(get_sweep).parameters)
+        points = get_sweep(file.partition(":")[2]) if takes_variant else get_sweep()
         if isinstance(points, Iterable) and not isinstance(points, str | Mapping):
             return list(points)
     except UsageError as error:

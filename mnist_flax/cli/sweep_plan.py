@@ -88,7 +88,7 @@ def planned(launch: Launch) -> Sweep:
     recipe = required_recipe(launch)
     seeds = _seeds()
     points = swept_points(FLAGS.config)
-    if points is None and not seeds:
+    if points in (None, [{}]) and not seeds:
         raise UsageError(
             "--mode=sweep: nothing is varied. Give --seeds=0,1,2, or have the recipe define "
             "get_sweep() (docs/guide/sweeps.md)."

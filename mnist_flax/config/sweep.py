@@ -9,8 +9,9 @@ A recipe may have get_sweep() next to get_config(), which returns such a list:
         rates = log_uniform(1e-4, 1e-1)
         return random_points(seed=0, count=20, values={"optimizer.learning_rate": rates})
 
-Lists may be added, and one that is written out is as good. A point's values are checked as those
-of flags are, in cli/sweep_plan.py.
+Lists may be added, and one that is written out is as good. The point {} is the recipe as it is.
+Where recipes have variants, get_sweep(variant) may return other points for each. A point's values
+are checked as those of flags are, in cli/sweep_plan.py.
 """
 
 import hashlib

@@ -290,6 +290,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(
 
 FAULTS = {
     "nothing to vary": (None, [], ["--mode=sweep: nothing is varied. Give --seeds=0,1,2"]),
+    "the recipe as it is": ("return [{}]", [], ["--mode=sweep: nothing is varied."]),
     "seeds that are none": (
         None,
         ["--seeds=0,x,-1,1.5"],
@@ -643,3 +644,29 @@ def test_training_imports_nothing_of_sweeps() -> None:
         text=True,
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+VARIANTS = """
+import tiny
+
+
+def get_config(variant=""):
+    return tiny.get_config()
+
+
+def get_sweep(variant):
+    return [{"batch_size": 0}] if variant == "wide" else [{"num_steps": -1}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("own.py:wide", "config.batch_size=0"), ("own.py", "config.num_steps=-1")],
+)
+def test_points_may_differ_with_the_variant(
+    launch: Launched, tmp_path: Path, asked: str, expected: str
+) -> None:
+    (tmp_path / "own.py").write_text(VARIANTS)
+    done = launch(f"--config={asked}", "--mode=sweep")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"Error: {expected}: ")
