@@ -3,6 +3,8 @@
     python docs/pictures.py --tour                          digits that are changed
     python docs/pictures.py --times=FILE,FILE               what time_to_accuracy.py wrote
     python docs/pictures.py --film=runs/dcgan --frames=25   what a run has drawn as it went
+    python docs/pictures.py --accuracy=FILE,FILE            what accuracy.py wrote, then a peer's
+    python docs/pictures.py --mistakes=runs/ensemble        the digits that a run is wrong on
 
 The first half of docs/TOUR.md has its pictures from start_pictures.py. Needs matplotlib:
 pip install -e '.[benchmarks]'.
@@ -20,11 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 from matplotlib.axes import Axes
 
+from mnist_flax import restore
 from mnist_flax.data import augment, distort
 from mnist_flax.data.pictures import film
 from mnist_flax.data.sample import read_sample
+from mnist_flax.use.run_data import load_data
 from mnist_flax.workdir.kept_pictures import kept_pictures
 
 FOLDER = Path(__file__).resolve().parent
@@ -38,11 +43,18 @@ def main() -> None:
     parser.add_argument("--times", default="", help="JSON files, with commas between them")
     parser.add_argument("--film", type=Path, help="a run that draws")
     parser.add_argument("--frames", type=int, default=25, help="of the film, at most")
+    parser.add_argument("--accuracy", default="", help="JSON files, with commas between them")
+    parser.add_argument("--mistakes", type=Path, help="a run that predicts classes")
     arguments = parser.parse_args()
+    if arguments.accuracy:
+        measured, *peers = map(_read_json, arguments.accuracy.split(","))
+        draw_accuracy(measured["recipes"], peers)
+    if arguments.mistakes:
+        draw_mistakes(arguments.mistakes)
     if arguments.film:
         draw_film(arguments.film, arguments.frames)
     if arguments.times:
-        draw_times([json.loads(Path(name).read_text()) for name in arguments.times.split(",")])
+        draw_times([_read_json(name) for name in arguments.times.split(",")])
     if arguments.tour:
         draw_tour()
 
@@ -89,6 +101,63 @@ def draw_times(measured: list[dict[str, Any]]) -> None:
     _save(figure, "time_to_accuracy.png")
 
 
+def draw_accuracy(recipes: list[dict[str, Any]], peers: list[dict[str, Any]]) -> None:
+    """Wrong test digits over training seconds: a dot for each run, a line for a peer's epochs."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for recipe in recipes:
+        wrong = [100 * (1 - accuracy) for accuracy in recipe["accuracies"]]
+        axes.scatter(recipe["seconds"], wrong, s=22, label=recipe["name"], zorder=3)
+    for name, seconds, accuracy in _tutorials():
+        axes.scatter(seconds, 100 * (1 - accuracy), s=14, color="0.6", zorder=2)
+        axes.annotate(name, (seconds, 100 * (1 - accuracy)), (5, -3), textcoords="offset points")
+    for number, peer in enumerate(peers):
+        _, accuracies, seconds = zip(*peer["history"], strict=True)
+        wrong = [100 * (1 - accuracy) for accuracy in accuracies]
+        label = "PyTorch's example, an epoch a dot" if number == 0 else None
+        axes.plot(seconds, wrong, "k.-", linewidth=0.8, label=label)
+    axes.set(xlabel="seconds of training, on two cores", ylabel="wrong of the test digits, %")
+    axes.set(xscale="log", yscale="log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(ticker.NullFormatter())
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    _save(figure, "accuracy.png")
+
+
+def _tutorials() -> list[tuple[str, float, float]]:
+    """Returns (name, seconds, accuracy) of the tutorials, as RESULTS.md has them."""
+    found = []
+    for line in (FOLDER / "RESULTS.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 11 and cells[0].startswith("`"):
+            accuracy, minutes = (_middle(cells[place]) for place in (5, 9))
+            found.append((cells[0].strip("`"), 60 * minutes, accuracy))
+    return found
+
+
+def _middle(cell: str) -> float:
+    return float(np.mean([float(number) for number in cell.split("–")]))
+
+
+def draw_mistakes(workdir: Path) -> None:
+    """Each digit that a run is wrong on: its label, what it was taken for, and how surely."""
+    run = restore(workdir)
+    split = load_data(run, lambda *lines: None).eval
+    answers = run.predict(split.images)
+    wrong = np.flatnonzero(answers.classes != split.labels)
+    rows = -(-len(wrong) // 8)
+    figure, axes = plt.subplots(rows, 8, figsize=(6.4, 1.05 * rows), layout="constrained")
+    for cell in axes.flat:
+        cell.axis("off")
+    for cell, index in zip(axes.flat, wrong, strict=False):
+        cell.imshow(split.images[index, ..., 0], cmap="gray")
+        taken, sure = answers.classes[index], answers.probabilities[index].max()
+        cell.set_title(f"{split.labels[index]}, not {taken}: {100 * sure:.0f} %", fontsize=7)
+    _save(figure, "accuracy_mistakes.png")
+
+
 def draw_extended(images: np.ndarray) -> None:
     """The six parts of the extended set: images uint8 [N, 28, 28, 1], a row each."""
     figure, axes = plt.subplots(
@@ -114,6 +183,10 @@ def draw_random(image: np.ndarray) -> None:
         for column, cell in enumerate(row):
             _show(cell, made[column, ..., 0], title if column == 0 else "", loc="left")
     _save(figure, "tour_random.png")
+
+
+def _read_json(name: str) -> dict[str, Any]:
+    return json.loads(Path(name).read_text())
 
 
 def _show(axes: Axes, image: np.ndarray, title: str = "", loc: str = "center") -> None:

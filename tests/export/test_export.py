@@ -49,7 +49,7 @@ from mnist_flax.use.restore import Restored, restore
 
 Launch = Callable[..., CompletedProcess[str]]
 PROBABILITIES = ("probabilities",)
-RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
+RECIPES = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995", "best")
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ def test_every_recipes_network_is_the_same_in_both_formats(name: str) -> None:
     assert {"Conv", "MaxPool", "Softmax"} <= kinds
     assert not kinds & {"Loop", "Scan", "If"}
     pools = [node for node in graph.node if node.op_type == "MaxPool"]
-    assert len(pools) == {"rmsprop": 3, "fast995": 3}.get(name, 2)
+    assert len(pools) == {"rmsprop": 3, "fast995": 3, "best": 3}.get(name, 2)
     shapes = {node.output[0] for node in graph.node if node.op_type == "Shape"}
     gathered = [node.input[0] for node in graph.node if node.op_type == "Gather"]
     assert set(gathered) <= shapes  # sizes alone, no pixels

@@ -38,6 +38,7 @@ RECIPES = {
     "speedrun:bfloat16": Layers(2, 3),
     "fast995": Layers(3, 3),
     "fast995:bfloat16": Layers(3, 3),
+    "best": Layers(3, 5),
     "vae": Layers(0, 0),
     # The discriminator's on images and on drawings, and the generator's.
     "dcgan": Layers(0, 2 + 2 + 3),

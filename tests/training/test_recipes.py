@@ -19,7 +19,9 @@ from mnist_flax.training import train
 from mnist_flax.use.restore import restore
 
 Launch = Callable[..., CompletedProcess[str]]
-CLASSIFYING = ("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995")
+CLASSIFYING = (
+    *("tutorial", "adam", "lenet", "lenet_augmented", "rmsprop", "speedrun", "fast995", "best"),
+)
 DRAWING = ("vae", "dcgan", "dcgan_fast")  # each has a test of its own in tests/tasks
 RECIPES = (*CLASSIFYING, *DRAWING)
 
