@@ -40,8 +40,9 @@ GOLDEN = TESTS / "training/golden.json"
 # at least three times what was seen when all parameters of the start were changed by a millionth
 # of themselves, about ten times a rounding: up to 2e-7, 5e-4, 1e-6, 1e-6, 1e-4, 2e-5, 2e-3 and
 # 8e-3, in this order; of vae and dcgan 2e-7, of dcgan_fast 4e-4. Wide are those of
-#   tutorial:quick, speedrun and fast995, whose rates are high: where two values under a max-pool
-#     are almost equal and change places, the gradient goes elsewhere at once;
+#   tutorial:quick, speedrun, fast995 and best, whose rates are high: where two values under a
+#     max-pool are almost equal and change places, the gradient goes elsewhere at once (of best the
+#     evaluation of jax 0.12 is off by 3e-2);
 #   lenet_augmented, which a rounding alone takes to 1e-4: before a batch-norm its convolutions'
 #     biases do nothing, so their gradients are rounding alone, and Adam makes full steps of them.
 TOLERANCES = {
@@ -53,6 +54,7 @@ TOLERANCES = {
     "rmsprop": 2e-4,
     "speedrun": 2e-2,
     "fast995": 3e-2,
+    "best": 1e-1,
     "vae": 1e-5,
     "dcgan": 1e-5,
     "dcgan_fast": 2e-3,
@@ -60,7 +62,7 @@ TOLERANCES = {
 
 # Of the recipes whose rate depends on the number of steps: seven let it climb for two steps, as it
 # climbs for 30 % of them, and reach its peak in the third. The others run for five.
-STEPS = {"speedrun": 7, "fast995": 7}
+STEPS = {"speedrun": 7, "fast995": 7, "best": 7}
 
 
 # Of what is not called 'loss' in the rows.
@@ -125,6 +127,7 @@ LEFT_OUT = {
     "adam": [pytest.mark.slow, pytest.mark.promise],
     "lenet_augmented": [pytest.mark.slow, pytest.mark.promise],
     "fast995": [pytest.mark.slow, pytest.mark.promise],
+    "best": [pytest.mark.slow, pytest.mark.promise],
 }
 
 
