@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from mnist_flax.data import augment, distort
-from mnist_flax.data.pictures import film
+from mnist_flax.data.encoding import film
 from mnist_flax.data.sample import read_sample
 from mnist_flax.workdir.kept_pictures import kept_pictures
 
