@@ -22,15 +22,15 @@ from mnist_flax.use.calibration import Calibration, calibration
 
 
 def test_calibration_by_hand() -> None:
-    """Two bins: 0.4 (wrong) and 0.5 (right) lie in the first, 0.8 (right) and 1.0 (wrong) above."""
+    """Two bins: 0.4 (wrong) and 0.5 (right) in one, 0.8, 0.9 (right) and 1.0 (wrong) above."""
     probabilities = np.array(
-        [[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [1, 0, 0]], np.float32
+        [[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.9, 0.1, 0], [1, 0, 0]], np.float32
     )
-    measured = calibration(probabilities, np.array([1, 0, 0, 2]), bins=2)
-    assert measured.counts.tolist() == [2, 2]
+    measured = calibration(probabilities, np.array([1, 0, 0, 0, 2]), bins=2)
+    assert measured.counts.tolist() == [2, 3]
     np.testing.assert_allclose(measured.confidence, [0.45, 0.9], rtol=1e-6)
-    np.testing.assert_allclose(measured.accuracy, [0.5, 0.5])
-    assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.4)
+    np.testing.assert_allclose(measured.accuracy, [1 / 2, 2 / 3])
+    assert measured.error == pytest.approx(2 / 5 * 0.05 + 3 / 5 * (0.9 - 2 / 3))
 
 
 def test_a_users_own_matplotlibrc_is_for_figures_of_theirs() -> None:
