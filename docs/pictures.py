@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 
 from mnist_flax import restore
 from mnist_flax.data import augment, distort
-from mnist_flax.data.pictures import film
+from mnist_flax.data.encoding import film
 from mnist_flax.data.sample import read_sample
 from mnist_flax.use.run_data import load_data
 from mnist_flax.workdir.kept_pictures import kept_pictures

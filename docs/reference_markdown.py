@@ -75,3 +75,10 @@ def sentence(text: str) -> str:
 def _escaped(text: str) -> str:
     """Returns words that Markdown takes as they are."""
     return re.sub(r"([|*<>\[\]])|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], text)
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a command line gives it; an empty text as Python does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) and value else repr(value)

@@ -27,7 +27,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
 from mnist_flax.data.sample import read_sample
-from mnist_flax.report import plots
+from mnist_flax.report import pixels, plots
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.run import restore
 
@@ -64,7 +64,7 @@ def draw_pixels(image: np.ndarray) -> None:
     _image(whole, image)
     rows, columns = CROP
     _frame(whole, rows.start, columns.start, image[CROP].shape, ON_BLACK)
-    _numbers(part, image[CROP], plots.photo(image[CROP][..., None]), size=6)
+    _numbers(part, image[CROP], pixels.photo(image[CROP][..., None]), size=6)
     _save(figure, "tour_pixels.png")
 
 
@@ -75,18 +75,18 @@ def draw_window(image: np.ndarray) -> None:
     products = window * UPPER_EDGES
     conv = nn.Conv(1, (3, 3), use_bias=False)
     kernel = jnp.asarray(UPPER_EDGES, jnp.float32)[:, :, None, None]
-    pixels = jnp.asarray(image, jnp.float32)[None, :, :, None]
-    made = np.asarray(conv.apply({"params": {"kernel": kernel}}, pixels))[0, :, :, 0]
+    grey = jnp.asarray(image, jnp.float32)[None, :, :, None]
+    made = np.asarray(conv.apply({"params": {"kernel": kernel}}, grey))[0, :, :, 0]
     if made[PLACE] != products.sum():
         raise AssertionError("the convolution is another sum than the one that is drawn")
 
     figure, axes = plt.subplots(1, 5, figsize=(6.4, 1.75), width_ratios=(2, 1.1, 1.1, 1.1, 2))
     _image(axes[0], image)
     _frame(axes[0], row - 1, column - 1, (3, 3), ON_BLACK)
-    _numbers(axes[1], window, plots.photo(window.astype(np.uint8)[..., None]), size=8)
-    _numbers(axes[2], UPPER_EDGES, plots.signed(UPPER_EDGES, 2.0), size=8)
-    _numbers(axes[3], products, plots.signed(products, 510.0), size=7)
-    _image(axes[4], plots.signed(made, float(np.abs(made).max())))
+    _numbers(axes[1], window, pixels.photo(window.astype(np.uint8)[..., None]), size=8)
+    _numbers(axes[2], UPPER_EDGES, pixels.signed(UPPER_EDGES, 2.0), size=8)
+    _numbers(axes[3], products, pixels.signed(products, 510.0), size=7)
+    _image(axes[4], pixels.signed(made, float(np.abs(made).max())))
     _frame(axes[4], row, column, (1, 1), "black")
     titles = ("image", "window  ×", "kernel  =", "products", "map")
     for cell, title in zip(axes, titles, strict=True):
@@ -206,8 +206,8 @@ def draw_filters(workdir: Path, image: np.ndarray) -> None:
     figure, axes = plt.subplots(4, 8, figsize=(6.4, 3.3))
     for number in range(kernel.shape[-1]):
         row, column = divmod(number, 8)
-        _image(axes[2 * row, column], plots.signed(kernel[..., 0, number], np.abs(kernel).max()))
-        _image(axes[2 * row + 1, column], plots.signed(seen[..., number], seen.max()))
+        _image(axes[2 * row, column], pixels.signed(kernel[..., 0, number], np.abs(kernel).max()))
+        _image(axes[2 * row + 1, column], pixels.signed(seen[..., number], seen.max()))
     _save(figure, "tour_filters.png")
 
 

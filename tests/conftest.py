@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,46 @@ def launch(
         )
 
     return run
+
+
+@pytest.fixture
+def called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Does as `launch` does, in this process: for the many commands that are refused.
+
+    A process of its own would take most of a test's time. That its status and its words are those
+    of main() is shown by the tests that launch.
+    """
+    from absl.testing import flagsaver
+
+    from mnist_flax.cli.flags import FLAGS
+    from mnist_flax.cli.main import main
+
+    for name, value in launch_environment().items():
+        if name.startswith(("JAX_", "TF", "COLUMNS")) or name.endswith("proxy"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which main() makes longer
+    saved, before = flagsaver.save_flag_values(FLAGS), set(sys.modules)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = launch_command(*arguments)[1:]
+        capsys.readouterr()
+        sys.modules.pop("config_config", None)  # ml_collections' of a recipe; it executes into it
+        # It loads it by an old function of Python's.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            try:
+                status = main(command)
+            finally:
+                flagsaver.restore_flag_values(saved, FLAGS)
+        return subprocess.CompletedProcess(command, status, *capsys.readouterr())
+
+    yield run
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).absolute().is_relative_to(tmp_path):  # a recipe's may be relative
+            del sys.modules[name]
 
 
 def rows(workdir: Path, *, timed: bool = False) -> list[dict[str, Any]]:

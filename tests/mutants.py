@@ -68,6 +68,11 @@ HANDED_IN = "tests/data/test_handed_in.py"
 HANDED_IN_RUNS = "tests/training/test_handed_in_runs.py"
 EXTRA = "tests/data/test_extra_splits.py"
 EXTRA_RUNS = "tests/training/test_extra_splits_runs.py"
+ENSEMBLE = "tests/models/test_ensemble.py -k"
+DISTILLATION = "tests/tasks/test_distillation.py -k"
+TAKEN = "tests/training/test_taken.py -k"
+KEPT = "tests/cli/test_kept_programs.py -k"
+PICTURES = "tests/data/test_pictures.py -k"
 MUTANTS = (
     # The command and its names.
     Mutant(
@@ -125,6 +130,27 @@ MUTANTS = (
         '_execute(path, value.partition(":")[2])',
         '_execute(path, "")',
         "tests/cli/test_launch_errors.py -k variant",
+    ),
+    Mutant(
+        "command: Ctrl-C gives a traceback while it takes itself down",
+        "cli/start.py",
+        "    status = main(sys.argv)\n    if pythons_own:\n",
+        "    status = main(sys.argv)\n    if False:\n",
+        "tests/training/test_stopping.py -k ctrl_c",
+    ),
+    Mutant(
+        "command: Ctrl-C ends what was started to ignore it",
+        "cli/start.py",
+        "pythons_own = signal.getsignal(signal.SIGINT) == signal.default_int_handler",
+        "pythons_own = True",
+        "tests/training/test_stopping.py -k ctrl_c",
+    ),
+    Mutant(
+        "command: a recipe that is not Python is taken",
+        "cli/recipe_files.py",
+        'if path.suffix != ".py":',
+        'if path.suffix == ".json":',
+        "tests/cli/test_recipe.py -k is_python",
     ),
     # Several devices and processes.
     Mutant(
@@ -558,28 +584,28 @@ MUTANTS = (
     ),
     Mutant(
         "the generator learns from the discriminator before its update",
-        "tasks/gan.py",
+        "tasks/adversaries.py",
         '_apply(model, "discriminate", "discriminator", judge, stats, drawn)',
         '_apply(model, "discriminate", "discriminator", before["discriminator"], stats, drawn)',
         "tests/tasks/test_gan_fast.py -k hand",
     ),
     Mutant(
         "both networks on the same noise",
-        "tasks/gan.py",
+        "tasks/adversaries.py",
         "jax.random.fold_in(key, n)",
         "jax.random.fold_in(key, 0 * n)",
         "tests/tasks/test_gan_fast.py -k hand",
     ),
     Mutant(
         "the generator waits one step too long",
-        "tasks/gan.py",
+        "tasks/adversaries.py",
         "jnp.where(step < first_steps,",
         "jnp.where(step <= first_steps,",
         "tests/tasks/test_gan.py -k reaches",
     ),
     Mutant(
         "real labels are whole",
-        "tasks/gan.py",
+        "tasks/adversaries.py",
         '(("real", real_label), ("fake", 0.0))',
         '(("real", 1.0), ("fake", 0.0))',
         "tests/tasks/test_gan_fast.py -k hand",
@@ -612,6 +638,62 @@ MUTANTS = (
         '"T-shirt/top", "Trouser"',
         '"Trouser", "T-shirt/top"',
         "tests/data/test_data_dataset.py tests/data/test_data_idx.py",
+    ),
+    Mutant(
+        "calibration: a confidence on an edge counts in the bin above",
+        "use/calibration.py",
+        "[1:-1], right=True)",
+        "[1:-1])",
+        REPORT,
+    ),
+    Mutant(
+        "calibration: every bin counts alike",
+        "use/calibration.py",
+        "np.nansum(counts / len(labels) * np.abs(",
+        "np.nanmean(np.abs(",
+        REPORT,
+    ),
+    Mutant(
+        "a picture is centred by its box",
+        "data/ink.py",
+        "centre = (mass * np.arange(n)).sum() / mass.sum()",
+        "centre = (n - 1) / 2",
+        f"{PICTURES} left_alone",
+    ),
+    Mutant(
+        "a picture's centre lies a pixel too far up and left",
+        "data/ink.py",
+        "round(14 - centre)",
+        "round(13 - centre)",
+        f"{PICTURES} left_alone",
+    ),
+    Mutant(
+        "a photograph is taken as it lies, not as it was held",
+        "data/decoding.py",
+        "_opaque(ImageOps.exif_transpose(image), mode)",
+        "_opaque(image, mode)",
+        f"{PICTURES} exif",
+    ),
+    Mutant(
+        "16-bit grey is cut at 255",
+        "data/decoding.py",
+        "(deep / np.float32(257)).round()",
+        "deep.clip(0, 255)",
+        f"{PICTURES} 16_bit",
+    ),
+    Mutant(
+        "a percentage of a split is rounded down",
+        "data/splits.py",
+        "round(bound * size / 100.0) if percent",
+        "int(bound * size / 100.0) if percent",
+        "tests/data/test_data_dataset.py -k tfds",
+    ),
+    Mutant(
+        "pictures on either ground are inverted",
+        "data/preparation.py",
+        '{"dark": 1, "light": -1}.get(ground)',
+        '{"dark": 1, "light": 1}.get(ground)',
+        "tests/data/test_preparation.py",
     ),
     # What a step can be asked for.
     Mutant(
@@ -824,6 +906,27 @@ MUTANTS = (
         "if digests.get(path.name) == _digest(path):",
         "if path.name in digests:",
         "tests/cli/test_kept_programs.py",
+    ),
+    Mutant(
+        "kept programs: two runs write the table at once",
+        "cli/kept_programs.py",
+        "with locked(folder, patience=_PATIENCE):",
+        "with contextlib.nullcontext():",
+        f"{KEPT} another_run_holds",
+    ),
+    Mutant(
+        "kept programs: the newest go",
+        "cli/kept_programs.py",
+        "in sorted(kept, reverse=True)",
+        "in sorted(kept)",
+        f"{KEPT} oldest",
+    ),
+    Mutant(
+        "kept programs: what was spoiled meanwhile is taken for what was written",
+        "cli/kept_programs.py",
+        "digests.get(path.name) or _digest(path)",
+        "_digest(path)",
+        f"{KEPT} spoiled_while",
     ),
     Mutant(
         "a broken state passes for a good one",
@@ -1202,6 +1305,133 @@ MUTANTS = (
         "if not name or (False and (",
         WANDB,
     ),
+    # Networks out of other runs.
+    Mutant(
+        "ensemble: the mean of logarithms",
+        "models/ensemble.py",
+        "return largest + jnp.log(jnp.exp(each - largest).mean(axis=0))",
+        "return each.mean(axis=0)",
+        f"{ENSEMBLE} by_hand",
+    ),
+    Mutant(
+        "ensemble: small probabilities are lost",
+        "models/ensemble.py",
+        "return largest + jnp.log(jnp.exp(each - largest).mean(axis=0))",
+        "return jnp.log(jnp.exp(each).mean(axis=0))",
+        f"{ENSEMBLE} believes",
+    ),
+    Mutant(
+        "ensemble: softmax in half precision",
+        "models/ensemble.py",
+        "nn.log_softmax(at_least_float32(one))",
+        "nn.log_softmax(one)",
+        f"{ENSEMBLE} half_precision",
+    ),
+    Mutant(
+        "ensemble: every member computes in float32",
+        "models/ensemble.py",
+        "create_model(section, self.num_classes, compute_dtype=dtype)",
+        "create_model(section, self.num_classes)",
+        f"{ENSEMBLE} as_it_is_alone",
+    ),
+    Mutant(
+        "ensemble: a single text passes for members",
+        "tasks/ensemble.py",
+        "if not isinstance(members, tuple | list) or not all(",
+        "if not all(",
+        f"{TAKEN} makes_no_sense",
+    ),
+    Mutant(
+        "ensemble: fields of steps pass",
+        "tasks/ensemble.py",
+        "in_training=None, trains=False",
+        "in_training=None, trains=True",
+        f"{TAKEN} makes_no_sense",
+    ),
+    Mutant(
+        "distillation: the temperature is not squared",
+        "tasks/distillation.py",
+        "return temperature**2 * (",
+        "return temperature * (",
+        f"{DISTILLATION} by_hand",
+    ),
+    Mutant(
+        "distillation: the divergence the other way round",
+        "tasks/distillation.py",
+        "(jnp.exp(theirs) * (theirs - ours))",
+        "(jnp.exp(ours) * (ours - theirs))",
+        f"{DISTILLATION} by_hand",
+    ),
+    Mutant(
+        "distillation: the mean over classes",
+        "tasks/distillation.py",
+        ".sum(axis=-1).mean()",
+        ".mean()",
+        f"{DISTILLATION} by_hand",
+    ),
+    Mutant(
+        "distillation: a gradient reaches the teacher",
+        "tasks/distillation.py",
+        "jax.lax.stop_gradient(wanted)",
+        "wanted",
+        f"{DISTILLATION} by_hand",
+    ),
+    Mutant(
+        "distillation: the two weights swapped",
+        "tasks/distillation.py",
+        "(1 - teacher_weight) * loss + teacher_weight * distance",
+        "teacher_weight * loss + (1 - teacher_weight) * distance",
+        f"{DISTILLATION} weighted_sum",
+    ),
+    Mutant(
+        "taken: what is learnt in place of its average",
+        "training/taken.py",
+        "name: one.variables[collection]",
+        "name: one.state.variables[collection]",
+        f"{TAKEN} is_the_mean",
+    ),
+    Mutant(
+        "taken: an ensemble on other data than its members'",
+        "training/taken.py",
+        'if taken.same_data and theirs["fingerprint"] != dataset.fingerprint:',
+        "if False:",
+        f"{TAKEN} cannot_be",
+    ),
+    Mutant(
+        "taken: a member that is as it was is reported, and no other",
+        "training/taken.py",
+        '!= record["digest"]',
+        '== record["digest"]',
+        f"{TAKEN} has_changed",
+    ),
+    Mutant(
+        "taken: members in bfloat16 are compiled for as others",
+        "training/taken.py",
+        '"bfloat16" if "bfloat16" in dtypes else "float32"',
+        '"float32" if "float32" in dtypes else "bfloat16"',
+        f"{TAKEN} made_of",
+    ),
+    Mutant(
+        "taken: a member under two names counts twice",
+        "training/members.py",
+        "resolved = [path.resolve() for path in found]",
+        "resolved = found",
+        f"{TAKEN} cannot_be",
+    ),
+    Mutant(
+        "taken: a run that goes on passes for finished",
+        "training/members.py",
+        'events[-1:] == ["finished"]',
+        '"finished" in events',
+        f"{TAKEN} newest_process",
+    ),
+    Mutant(
+        "taken: members of other data pass",
+        "training/members.py",
+        'if found.trained_on["fingerprint"] == first.trained_on["fingerprint"]:',
+        'if found.trained_on["name"] == first.trained_on["name"]:',
+        f"{TAKEN} cannot_be",
+    ),
     # Data that are handed in, and extra splits.
     Mutant(
         "handed in: they are called mnist",
@@ -1230,6 +1460,20 @@ MUTANTS = (
         "    if train and evaluation and train != evaluation:",
         "    if False:",
         HANDED_IN,
+    ),
+    Mutant(
+        "handed in: labels below 0 pass",
+        "data/handed_in.py",
+        "(labels < 0) | (labels >= classes)",
+        "labels >= classes",
+        f"{HANDED_IN} -k fault",
+    ),
+    Mutant(
+        "handed in: more labels than images pass",
+        "data/handed_in.py",
+        "if len(pictures) != len(numbers):",
+        "if len(pictures) > len(numbers):",
+        f"{HANDED_IN} -k fault",
     ),
     Mutant(
         "handed in: a run looks for files instead",
@@ -1300,6 +1544,20 @@ MUTANTS = (
         "    alone = with_classes_of(",
         "    with_classes_of(",
         f"{EXTRA} -k another_order",
+    ),
+    Mutant(
+        "extra split: of other data those that were trained on",
+        "data/extra_splits.py",
+        'asked.get("split") or "test"',
+        'asked.get("split") or "train"',
+        f"{EXTRA} -k of_other_data",
+    ),
+    Mutant(
+        "extra split: the run's own come first",
+        "data/extra_splits.py",
+        "for n in config_data.extra_eval_splits if n in dataset.extra}",
+        "for n in dataset.extra}",
+        f"{EXTRA} -k order",
     ),
     Mutant(
         "extra split: streamed ones have no digests",

@@ -1,6 +1,7 @@
 """Who may import whom: a folder only those above it, and heavy libraries have one door each."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -24,12 +25,15 @@ ONE_DOOR = {
     "grain": {"data.grain_reader"},
     "orbax": {"workdir.saves"},
     "mlxtend": {"data.sample"},
-    "PIL": {"data.folder", "data.ink", "data.picture_files", "data.pictures", "data.scaling"},
+    "PIL": {
+        *("data.decoding", "data.encoding", "data.folder", "data.ink", "data.picture_files"),
+        *("data.pictures", "data.scaling"),
+    },
     "rich": {"show.console", "models"},
     "filelock": {"workdir.lock"},
     "safetensors": {"workdir.weights"},
     "jinja2": {"report.page"},
-    "matplotlib": {"report.plots"},
+    "matplotlib": {"report.pixels", "report.plots"},
     "IPython": {"show.notebook"},
     "scipy": {"data.doubts", "data.ink", "report.scores", "report.sweep_statistics"},
     "sklearn": {"report.scores"},
@@ -42,6 +46,7 @@ ONE_DOOR = {
 }
 
 
+@functools.cache
 def _modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
@@ -50,6 +55,7 @@ def _modules() -> dict[str, Path]:
     return {name: path for name, path in found.items() if name != "__init__"}
 
 
+@functools.cache
 def _imports(path: Path) -> set[str]:
     """Everything a file imports, inside functions too: 'a.b' for both `import a.b` and `from`."""
     names = set()
@@ -61,6 +67,7 @@ def _imports(path: Path) -> set[str]:
     return names
 
 
+@functools.cache
 def _ours(path: Path) -> set[str]:
     """The modules of the package that a file imports."""
     modules, found = _modules(), set()

@@ -69,7 +69,7 @@ def test_every_comment_of_the_fields_stands_there() -> None:
 
 
 def test_the_page_names_the_events_of_the_code(reference: Any) -> None:
-    from reference_files import EVENTS
+    from reference_rows import EVENTS
 
     found = {name for path in PACKAGE.rglob("*.py") for name in events_in(path.read_text())}
     found |= {"finished", "stopped"}  # training/loop.py names them in a variable
@@ -148,13 +148,13 @@ def columns_in(workdir: Path) -> dict[str, set[str]]:
 
 def asked(where: str) -> set[str]:
     """The columns that stand on the page for these rows, as those that a run asks for."""
-    from reference_files import ASKED
+    from reference_rows import ASKED
 
     return {name for name, (rows, _) in ASKED.items() if where in rows}
 
 
 def check_events(found: dict[str, set[str]]) -> None:
-    from reference_files import EVENTS
+    from reference_rows import EVENTS
 
     for event, columns in found.items():
         if event in EVENTS and event != "epoch":
@@ -163,7 +163,7 @@ def check_events(found: dict[str, set[str]]) -> None:
 
 
 def test_the_columns_of_a_classification(reference: Any, classified: Path) -> None:
-    from reference_files import ALL, EVALUATION, METRICS, TRAIN
+    from reference_rows import ALL, EVALUATION, METRICS, TRAIN
 
     found, metrics = columns_in(classified), set(METRICS["classification"])
     of_gan = {"discriminator_learning_rate"}
@@ -182,7 +182,7 @@ def test_the_columns_of_a_classification(reference: Any, classified: Path) -> No
 
 @pytest.mark.slow
 def test_the_columns_of_those_that_draw(reference: Any, drawn: dict[str, Path]) -> None:
-    from reference_files import ALL, EVALUATION, METRICS, OF_GAN, TRAIN
+    from reference_rows import ALL, EVALUATION, METRICS, OF_GAN, TRAIN
 
     found, metrics = columns_in(drawn["autoencoder"]), set(METRICS["autoencoder"])
     assert found["train"] == {"split", *ALL, *TRAIN, *metrics}

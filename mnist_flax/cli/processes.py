@@ -124,8 +124,8 @@ def first_signal(mine: signal.Signals | None) -> signal.Signals | None:
     return next((signal.Signals(number) for number in given if number is not None), None)
 
 
-def writes() -> bool:
-    """Says whether this is the process that writes."""
+def is_first() -> bool:
+    """Says whether this is the first process of those that have joined."""
     import jax
 
     return jax.process_index() == 0
@@ -145,7 +145,7 @@ def leave_failed(status: int) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         watching.write_to_parent(watching.SAID_WHY)
-        if _joined and writes():
+        if _joined and is_first():
             time.sleep(_LAST_WORDS_SECONDS)
         os._exit(status)
     return status

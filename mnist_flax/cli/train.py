@@ -38,7 +38,7 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
         from mnist_flax.training.gather import pretended_task
 
         with processes.joined() if together else kept_programs(launch, say):
-            writes = not together or processes.writes()
+            writes = not together or processes.is_first()
             if together and writes:
                 _say(notes)
             train(config, folder, should_stop=stop.requested, init_from=init_from, profile=window)

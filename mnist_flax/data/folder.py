@@ -15,7 +15,7 @@ import numpy as np
 
 from mnist_flax.data import class_folders, picture_files
 from mnist_flax.data.dataset import LARGEST, Raw, Split
-from mnist_flax.data.pictures import PictureError, opened, quiet
+from mnist_flax.data.decoding import PictureError, opened, quiet
 from mnist_flax.data.records import key_of_files
 from mnist_flax.data.scaling import scaled_note, sized
 from mnist_flax.data.streamed_images import StreamedImages
@@ -174,7 +174,7 @@ def decode(
     """Decodes PNG or JPEG pictures, as they lie in a record file, into images uint8 [N, H, W, C].
 
     Such files have checksums of their own. An error names a picture by its place in `numbers`, the
-    one it has in its file; default: as they are counted here. `hushed` is as pictures.opened takes
+    one it has in its file; default: as they are counted here. `hushed` is as decoding.opened takes
     it. Raises PictureError, a ValueError, for other bytes, and for pictures of another size or
     number of channels.
     """

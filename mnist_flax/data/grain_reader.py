@@ -55,7 +55,7 @@ def threads() -> int:
 def _hush_pillow() -> None:
     """Has Pillow's warnings ignored, once and for all: threads cannot do it for a while.
 
-    See pictures.quiet, and why they are.
+    See decoding.quiet, and why they are.
     """
     if not any(module == _PILLOW for _, _, _, module, _ in list(warnings.filters)):
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mnist_flax.data import picture_files
 from mnist_flax.data.dataset import LARGEST, Split
-from mnist_flax.data.pictures import PictureError
+from mnist_flax.data.decoding import PictureError
 from mnist_flax.data.scaling import scaled_note, sized
 from mnist_flax.errors import UsageError, where_it_failed
 

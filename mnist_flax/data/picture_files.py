@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mnist_flax.data import pictures
-from mnist_flax.data.pictures import PictureError, opened, quiet
+from mnist_flax.data import decoding
+from mnist_flax.data.decoding import PictureError, opened, quiet
 from mnist_flax.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = (*pictures.FORMATS, "WEBP")
+FORMATS = (*decoding.FORMATS, "WEBP")
 
 
 class Picture(NamedTuple):

@@ -2,7 +2,7 @@
 
 network.py traces what the task answers, stablehlo.py and onnx.py make files of it and run them,
 check.py compares, prepare_file.py makes the Python that prepares a picture for them, model_card.py
-says what must be known.
+says what must be known, card_network.py and card_data.py each a part of it.
 """
 
 import hashlib

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import mnist_flax
-from mnist_flax.data import doubts, ink, pictures, preparation
+from mnist_flax.data import decoding, doubts, ink, pictures, preparation
 from mnist_flax.data.preparation import Preparation
 
 PREPARE_FILE = "prepare.py"
-_MODULES = (preparation, ink, doubts, pictures)  # as they follow each other in the file
+_MODULES = (preparation, ink, doubts, decoding, pictures)  # as they follow each other in the file
 _HEAD = '''"""A picture file -> the input of the network beside this file: NumPy, Pillow and SciPy.
 
 prepare("picture.png") gives uint8 [1, {height}, {width}, {channels}]:

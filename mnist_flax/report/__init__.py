@@ -12,6 +12,7 @@ Each part of the page has its module:
     saliency.py      pure JAX: the pixels that an answer hangs on
     comparison.py    this run beside others
     plots.py       arrays -> matplotlib figures
+    pixels.py      images and values -> pixels, many in one picture
     page.py        all of it -> page.html, filled in; parts.html is what pages share
 
 Many runs of a recipe have a page of their own, which write_sweep() of sweep_page.py makes:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_flax.data.pictures import film
+from mnist_flax.data.encoding import film
 from mnist_flax.report.page import Picture
 from mnist_flax.use.restore import Restored
 from mnist_flax.workdir.kept_pictures import PICTURES, kept_pictures

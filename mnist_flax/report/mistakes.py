@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mnist_flax.data.dataset import Split
-from mnist_flax.report import plots
+from mnist_flax.report import pixels
 from mnist_flax.report.page import Picture
 from mnist_flax.report.pictures import sheet, side
 from mnist_flax.report.saliency import saliency
@@ -40,10 +40,10 @@ def mistakes(restored: Restored, split: Split, predictions: Predictions) -> list
     for place, index in enumerate(chosen):
         label = restored.class_names[predictions.labels[index]]
         predicted = restored.class_names[predictions.classes[index]]
-        tiles = [plots.photo(split.images[index])]
+        tiles = [pixels.photo(split.images[index])]
         alt = f"Image {index} of class {label}, taken for {predicted}"
         if maps is not None:
-            tiles.append(plots.heat(maps[place]))
+            tiles.append(pixels.heat(maps[place]))
             alt += "; beside it, its saliency map"
         picture = sheet(f"mistake-{place + 1:02}", tiles, 2, alt, side(split.images))
         made.append(Mistake(int(index), label, predicted, float(confidence[index]), picture))

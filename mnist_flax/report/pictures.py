@@ -14,7 +14,7 @@ from mnist_flax.data.dataset import Split
 from mnist_flax.data.streamed_images import Images
 from mnist_flax.keys import rng_key
 from mnist_flax.models import summary
-from mnist_flax.report import plots
+from mnist_flax.report import pixels
 from mnist_flax.report.page import Picture
 from mnist_flax.use.features import feature_maps
 from mnist_flax.use.filters import first_filters
@@ -84,10 +84,10 @@ def samples(
     versions, told = _versions(restored, firsts)
     made = []
     for row, (name, (number, places)) in enumerate(some.items()):
-        tiles = [plots.photo(split.images[place]) for place in places]
+        tiles = [pixels.photo(split.images[place]) for place in places]
         blank = np.zeros((*split.images.shape[1:3], 4), np.uint8)
         tiles += [blank] * (-len(places) % _SAMPLES if versions else 0)
-        tiles += [plots.photo(np.asarray(version[row])) for version in versions]
+        tiles += [pixels.photo(np.asarray(version[row])) for version in versions]
         alt = f"{len(places)} training images" + (f" of class {name}" if by_class else "")
         alt += ", and versions of the first" * bool(versions)
         made.append((name, sheet(f"sample-{number}", tiles, _SAMPLES, alt, side(split.images))))
@@ -132,7 +132,7 @@ def _filters(restored: Restored, model: nn.Module) -> tuple[Picture | None, str]
     height, width, channels, count = kernel.shape
     largest = float(np.abs(kernel).max())
     tiles = [
-        plots.signed(kernel[:, :, channel, place], largest)
+        pixels.signed(kernel[:, :, channel, place], largest)
         for channel in range(channels)
         for place in range(count)
     ]
@@ -160,7 +160,7 @@ def _feature_maps(
         tiles = [
             tile
             for image, of_image in zip(images, shown, strict=True)
-            for tile in (plots.photo(image), *map(_map, np.moveaxis(of_image, -1, 0)))
+            for tile in (pixels.photo(image), *map(_map, np.moveaxis(of_image, -1, 0)))
         ]
         height, width, count = values.shape[1:]
         first = f", the first {MAPS} shown" if count > MAPS else ""
@@ -173,7 +173,7 @@ def _feature_maps(
 
 
 def _map(values: np.ndarray) -> np.ndarray:
-    return plots.signed(values, float(np.abs(values).max()))
+    return pixels.signed(values, float(np.abs(values).max()))
 
 
 def _not_shown(restored: Restored, layers: list[str]) -> list[str]:
@@ -188,11 +188,11 @@ def _not_shown(restored: Restored, layers: list[str]) -> list[str]:
 
 def side(images: Images) -> int:
     """Returns how many pixels a side images uint8 [N, H, W, C] are shown with."""
-    return min(max(plots.TILE, *images.shape[1:3]), _LARGEST)
+    return min(max(pixels.TILE, *images.shape[1:3]), _LARGEST)
 
 
 def sheet(
-    name: str, tiles: Sequence[np.ndarray], columns: int, alt: str, side: int = plots.TILE
+    name: str, tiles: Sequence[np.ndarray], columns: int, alt: str, side: int = pixels.TILE
 ) -> Picture:
-    """Lays tiles, each RGBA [h, w, 4], out in rows, as plots.mosaic does."""
-    return Picture(name, plots.picture_png(plots.mosaic(tiles, columns, side)), alt)
+    """Lays tiles, each RGBA [h, w, 4], out in rows, as pixels.mosaic does."""
+    return Picture(name, pixels.picture_png(pixels.mosaic(tiles, columns, side)), alt)

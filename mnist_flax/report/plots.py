@@ -1,4 +1,4 @@
-"""Arrays -> figures and pictures. The only importer of matplotlib; nothing is saved here.
+"""Arrays -> figures. Nothing is saved here.
 
 The figures are matplotlib's own objects, without pyplot and its global state. They have no
 background, and take their colours from `theme`; what the colours mean stands in show/palette.py.
@@ -12,23 +12,19 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler  # matplotlib's own
-from matplotlib import font_manager, image, patheffects, ticker
+from matplotlib import font_manager, patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from mnist_flax.report.history import Points
-from mnist_flax.show.palette import AMOUNT, SCHEMES, SIGNED
+from mnist_flax.show.palette import SCHEMES
 from mnist_flax.use.calibration import Calibration
 
 WIDTH = 5.6  # inches, of all figures: so are their letters of one size on a page
-TILE = 56  # pixels: twice the side of an MNIST image
-_GAP = 4
 _DPI = 200
 _MOST_NUMBERS = 20  # classes; the numbers of a larger matrix could not be read
 _LONGEST_NAME = 14  # letters
-_SIGNED = LinearSegmentedColormap.from_list("signed", SIGNED)
-_AMOUNT = LinearSegmentedColormap.from_list("amount", AMOUNT)
 _MARKERS = "os^vDPX"  # of evaluations; all but the first are of extra splits
 
 
@@ -227,48 +223,3 @@ def png(figure: Figure, *, opaque: bool = False) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, transparent=not opaque)
     return buffer.getvalue()
-
-
-def picture_png(pixels: np.ndarray) -> bytes:
-    """Encodes pixels uint8 [h, w, 4] as they are."""
-    buffer = io.BytesIO()
-    image.imsave(buffer, np.ascontiguousarray(pixels), format="png")
-    return buffer.getvalue()
-
-
-def photo(pixels: np.ndarray) -> np.ndarray:
-    """Shows an image, uint8 [H, W, C], as RGBA: grey unless it has three channels."""
-    if pixels.shape[2] != 3:
-        pixels = np.repeat(pixels.mean(-1, keepdims=True).astype(np.uint8), 3, axis=2)
-    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
-
-
-def heat(values: np.ndarray) -> np.ndarray:
-    """Shows values [h, w] from their smallest (black) to their largest (bright): RGBA [h, w, 4]."""
-    span = np.ptp(values)
-    level = (values - values.min()) / (span if span > 0 else 1)
-    return _AMOUNT(level, bytes=True)
-
-
-def signed(values: np.ndarray, largest: float) -> np.ndarray:
-    """Shows values [h, w] from -largest (blue) through 0 (grey) to largest (red): RGBA."""
-    return _SIGNED(0.5 + values / (2 * max(largest, 1e-30)), bytes=True)
-
-
-def mosaic(tiles: Sequence[np.ndarray], columns: int, side: int = TILE) -> np.ndarray:
-    """Lays tiles, each RGBA [h, w, 4], out in rows: uint8 [h', w', 4], nothing between them.
-
-    Each is scaled to `side` pixels along its longer side, by repeating or leaving out pixels.
-    """
-    rows = -(-len(tiles) // columns)
-    columns = min(columns, len(tiles))
-    step = side + _GAP
-    sheet = np.zeros((rows * step - _GAP, columns * step - _GAP, 4), np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = step * (index // columns), step * (index % columns)
-        longer = max(tile.shape[:2])
-        height, width = (max(1, side * pixels // longer) for pixels in tile.shape[:2])
-        chosen_rows = np.arange(height) * tile.shape[0] // height
-        chosen_columns = np.arange(width) * tile.shape[1] // width
-        sheet[top : top + height, left : left + width] = tile[chosen_rows][:, chosen_columns]
-    return sheet

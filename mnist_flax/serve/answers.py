@@ -27,7 +27,7 @@ def make_answer(restored: Restored, preparation: Preparation) -> Answer:
 
     Returns:
       answer(data, with_features): `data` are the bytes of a PNG or JPEG file. It raises
-      pictures.PictureError and returns what prediction.answer_row() does, {'class': int,
+      decoding.PictureError and returns what prediction.answer_row() does, {'class': int,
       'class_name': str, 'probabilities': [K], 'class_names': [K], …}, with 'image': what the
       network saw, [H][W] or, in colour, [H][W][3]; and with features 'features': a list of what
       _encoded() makes of each layer, in their order.

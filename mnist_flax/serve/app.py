@@ -30,7 +30,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mnist_flax.data.pictures import PictureError
+from mnist_flax.data.decoding import PictureError
 from mnist_flax.serve.answers import Answer
 from mnist_flax.serve.drawings import MOST_FRAMES, Draw
 from mnist_flax.show import palette

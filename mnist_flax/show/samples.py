@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from mnist_flax.core.sampling import sample
-from mnist_flax.data.pictures import png
+from mnist_flax.data.encoding import png
 from mnist_flax.show.drawings import grid_image
 from mnist_flax.use.output_files import write_npz, written
 from mnist_flax.use.restore import Restored

@@ -1,25 +1,24 @@
-"""Draw so that a second network cannot tell the drawings from images: a generative adversary."""
+"""Draw so that a second network cannot tell the drawings from images: a generative adversary.
+
+The task, its fields and its optimizers; adversaries.py has what a step computes.
+"""
 
 import functools
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mnist_flax import cpu
 from mnist_flax.core.optimizers import optimizer_of
-from mnist_flax.core.sums import Sums
 from mnist_flax.core.task import Metric, OptState, Rate, Spec, Task, Variables
 from mnist_flax.data.augment import normalize
-from mnist_flax.data.batch import Batch
-from mnist_flax.data.placement import beside_batch
 from mnist_flax.errors import UsageError, together
-from mnist_flax.keys import rng_key
 from mnist_flax.models import create_model
-from mnist_flax.tasks.networks import init_variables, single_precision
+from mnist_flax.tasks import adversaries
+from mnist_flax.tasks.networks import init_variables
 
 # What a judge says of drawings (use/judge.py), where the config names one.
 _JUDGED = {
@@ -77,37 +76,26 @@ def gan(
         lambda: optimizer_of(_of_one_rate(config), spec.num_steps),
         lambda: optimizer_of(_at_rate(config, discriminator_learning_rate), spec.num_steps),
     )
-
     parts = ("discriminator",) if joint else ("real", "fake")
-
-    def init_opt(variables: Variables) -> OptState:
-        params = variables["params"]
-        moments = {name: other.init(params["discriminator"]) for name in parts}
-        return {**moments, "generator": optimizer.init(params["generator"])}
-
-    return Task(
+    task = Task(
         init=functools.partial(init_variables, model, spec.image_shape),
-        init_opt=init_opt,
-        update=functools.partial(_update, model, other, optimizer, first_steps, real_label),
-        evaluate=functools.partial(_evaluate, model, config.seed),
-        predict=lambda variables, images: {"real": _estimate(model, variables, normalize(images))},
-        metrics={**METRICS, **_JUDGED} if judge else METRICS,
+        init_opt=functools.partial(_init_opt, other, optimizer, parts),
+        update=functools.partial(
+            adversaries.update, model, other, optimizer, first_steps, real_label
+        ),
+        evaluate=functools.partial(adversaries.evaluate, model, config.seed),
+        predict=functools.partial(_predict, model),
+        metrics=METRICS,
         measure="mnist_flax.use.judge:judge_drawings",
-        measured=tuple(_JUDGED) if judge else (),
-        best="frechet_distance" if judge else "",
         observers=("samples",),
-        rates={
-            "learning_rate": _rate_of(rates["learning_rate"], "generator", "generator"),
-            "discriminator_learning_rate": _rate_of(
-                other_rates["learning_rate"], "discriminator", parts[0]
-            ),
-        },
+        rates=_rates(rates, other_rates, parts),
         model=model,
-        sample=functools.partial(_sample, model),
+        sample=functools.partial(adversaries.sample, model),
         latent_size=model.latent_size,
         exported=None,  # whoever wants to draw has no use for the discriminator
         modes=("eval", "predict", "report", "serve", "export", "sample"),
     )
+    return _judged(task) if judge else task
 
 
 def _check(joint: Any, real_label: Any, judge: Any) -> None:
@@ -131,132 +119,26 @@ def _of_one_rate(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _update(
-    model: nn.Module,
+def _init_opt(
     other: optax.GradientTransformation,
     optimizer: optax.GradientTransformation,
-    first_steps: int,
-    real_label: float,
+    parts: Sequence[str],
     variables: Variables,
-    opt_state: OptState,
-    batch: Batch,
-    step: jax.Array,
-    key: jax.Array,
-) -> tuple[Variables, OptState, Sums]:
-    """One step: the discriminator's two updates, then the generator's; see gan()."""
-    count, size = len(batch.images), model.latent_size
-    noise = [
-        beside_batch(jax.random.normal(jax.random.fold_in(key, n), (count, size))) for n in (1, 2)
-    ]
-    before, stats = variables["params"], variables["batch_stats"]
-    fake, _ = _apply(model, "generate", "generator", before["generator"], stats, noise[0])
-    images = {"real": normalize(batch.images), "fake": fake}
-    judge, moments, losses = _teach_discriminator(
-        model, other, before["discriminator"], stats, opt_state, images, real_label
+) -> OptState:
+    params = variables["params"]
+    moments = {name: other.init(params["discriminator"]) for name in parts}
+    return {**moments, "generator": optimizer.init(params["generator"])}
+
+
+def _predict(model: nn.Module, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    return {"real": adversaries.estimate(model, variables, normalize(images))}
+
+
+def _judged(task: Task) -> Task:
+    """Returns the task with what its judge measures, which chooses the best save."""
+    return task._replace(
+        metrics={**METRICS, **_JUDGED}, measured=tuple(_JUDGED), best="frechet_distance"
     )
-
-    def fooled(params: Any) -> tuple[jax.Array, Any]:
-        drawn, changed = _apply(model, "generate", "generator", params, stats, noise[1])
-        logits, _ = _apply(model, "discriminate", "discriminator", judge, stats, drawn)
-        return _cross_entropy(logits, 1.0), changed
-
-    gradient = jax.value_and_grad(fooled, has_aux=True)
-    (losses["generator_loss"], changed), grads = gradient(before["generator"])
-    updates, state = optimizer.update(grads, opt_state["generator"], before["generator"])
-    after = optax.apply_updates(before["generator"], updates), state, changed
-    generator, state, stats = jax.tree.map(
-        lambda new, old: jnp.where(step < first_steps, old, new),
-        after,
-        (before["generator"], opt_state["generator"], stats),
-    )
-    params = {"generator": generator, "discriminator": judge}
-    sums = {name: count * loss for name, loss in losses.items()}
-    return (
-        {**variables, "params": params, "batch_stats": stats},
-        {**moments, "generator": state},
-        {**sums, "count": jnp.int32(count)},
-    )
-
-
-def _teach_discriminator(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    judge: Any,
-    stats: Any,
-    opt_state: OptState,
-    images: dict[str, jax.Array],
-    real_label: float,
-) -> tuple[Any, OptState, dict[str, jax.Array]]:
-    """Both gradients at the parameters before either update; of two updates images' is first."""
-    losses, grads, moments = {}, {}, dict(opt_state)
-    for name, label in (("real", real_label), ("fake", 0.0)):
-
-        def loss(params: Any, name: str = name, label: float = label) -> jax.Array:
-            logits, _ = _apply(model, "discriminate", "discriminator", params, stats, images[name])
-            return _cross_entropy(logits, label)
-
-        losses[f"{name}_loss"], grads[name] = jax.value_and_grad(loss)(judge)
-    if "discriminator" in moments:
-        grads = {"discriminator": jax.tree.map(jnp.add, grads["real"], grads["fake"])}
-    for name in grads:
-        updates, moments[name] = optimizer.update(grads[name], moments[name], judge)
-        judge = optax.apply_updates(judge, updates)
-    return judge, moments, losses
-
-
-def _evaluate(
-    model: nn.Module, seed: int, variables: Variables, batch: Batch
-) -> tuple[Sums, dict[str, jax.Array]]:
-    """The discriminator's estimates of images, and of drawings of noise of (seed, index)."""
-
-    def draw(index: jax.Array) -> jax.Array:
-        return jax.random.normal(rng_key(seed, "noise", index), (model.latent_size,))
-
-    drawn = _sample(model, variables, jax.vmap(draw)(batch.index))
-    estimates = {
-        "real_estimate": _estimate(model, variables, normalize(batch.images)),
-        "fake_estimate": _estimate(model, variables, drawn),
-    }
-    mask = batch.mask if batch.mask is not None else jnp.ones(len(batch.images), bool)
-    sums = {name: jnp.where(mask, each, 0.0).sum() for name, each in estimates.items()}
-    samples = jnp.rint(255 * drawn).astype(jnp.uint8)
-    sums["count"] = jnp.sum(mask, dtype=jnp.int32)
-    return sums, {**estimates, "samples": samples}
-
-
-def _estimate(model: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
-    logits = model.apply(variables, images, method="discriminate")
-    return nn.sigmoid(cast(jax.Array, single_precision(logits)))
-
-
-def _sample(model: nn.Module, variables: Variables, latents: jax.Array) -> jax.Array:
-    drawn = model.apply(variables, latents, method="generate")
-    return cast(jax.Array, single_precision(drawn))
-
-
-def _apply(
-    model: nn.Module, method: str, part: str, params: Any, stats: Any, inputs: jax.Array
-) -> tuple[jax.Array, Any]:
-    """Applies one of the two in training; returns what it gives, and the batch statistics."""
-
-    def forward(params: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
-        outputs, updates = model.apply(
-            {"params": {part: params}, "batch_stats": stats},
-            inputs,
-            train=True,
-            method=method,
-            mutable=["batch_stats"],
-        )
-        return outputs, updates.get("batch_stats", {})
-
-    outputs, changed = cpu.for_backend(forward)(params, inputs)
-    return single_precision(outputs), changed
-
-
-def _cross_entropy(logits: jax.Array, label: float) -> jax.Array:
-    """Returns the mean over a batch, in nats."""
-    labels = jnp.full(logits.shape, label)
-    return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
 
 
 def _at_rate(config: ConfigDict, learning_rate: float) -> ConfigDict:
@@ -270,6 +152,18 @@ def _at_rate(config: ConfigDict, learning_rate: float) -> ConfigDict:
             "clip_by_global_norm": config.clip_by_global_norm,
         }
     )
+
+
+def _rates(
+    rates: Mapping[str, Rate], other_rates: Mapping[str, Rate], parts: Sequence[str]
+) -> dict[str, Rate]:
+    """Returns the generator's rate, and the discriminator's: that of its first optimizer."""
+    return {
+        "learning_rate": _rate_of(rates["learning_rate"], "generator", "generator"),
+        "discriminator_learning_rate": _rate_of(
+            other_rates["learning_rate"], "discriminator", parts[0]
+        ),
+    }
 
 
 def _rate_of(rate: Rate, part: str, optimizer: str) -> Rate:

@@ -9,12 +9,12 @@ import numpy as np
 
 from mnist_flax.config.paths import expanded
 from mnist_flax.data.dataset import Split
+from mnist_flax.data.decoding import PictureError
+from mnist_flax.data.encoding import png
 from mnist_flax.data.pictures import (
     Fitted,
-    PictureError,
     check_shape,
     fit_picture,
-    png,
     read_picture,
 )
 from mnist_flax.data.preparation import Preparation, on_the_other

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_flax.data.pictures import png
+from mnist_flax.data.encoding import png
 from mnist_flax.errors import UserError
 from mnist_flax.workdir.files import reason, write_atomic
 

@@ -142,6 +142,16 @@ def test_a_folder_that_another_run_holds_is_left_to_it(tmp_path, monkeypatch):
     assert kept_programs._alone(tmp_path, kept_programs._record) == 1
 
 
+def test_what_was_spoiled_while_a_run_went_on_is_not_believed(tmp_path):
+    program = tmp_path / "jit_step-cache"
+    program.write_bytes(b"a program")
+    kept_programs._record(tmp_path)
+    program.write_bytes(b"a programm")
+    kept_programs._record(tmp_path)  # by a run that started before it was spoiled
+    assert kept_programs._tidy(tmp_path) == 1
+    assert not program.exists()
+
+
 def test_the_oldest_go_where_there_are_too_many(tmp_path, monkeypatch):
     for age, name in enumerate(("newest", "middle", "oldest")):
         path = tmp_path / name

@@ -74,9 +74,9 @@ FLAG_FAULTS = {
 
 
 @pytest.mark.parametrize("name", FLAG_FAULTS)
-def test_flags(launch: Launch, tmp_path: Path, name: str) -> None:
+def test_flags(called: Launch, tmp_path: Path, name: str) -> None:
     arguments, expected = FLAG_FAULTS[name]
-    lines = _lines(launch(TUTORIAL, *arguments), status=2)
+    lines = _lines(called(TUTORIAL, *arguments), status=2)
     assert len(lines) == len(expected)
     for line, beginning in zip(lines, expected, strict=True):
         assert line.startswith(beginning)
@@ -142,11 +142,11 @@ CONFIG_FILES = {
 
 
 @pytest.mark.parametrize("name", CONFIG_FILES)
-def test_config_files(launch: Launch, tmp_path: Path, name: str) -> None:
+def test_config_files(called: Launch, tmp_path: Path, name: str) -> None:
     text, expected = CONFIG_FILES[name]
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
-    lines = _lines(launch("--config=mine.py"), status=2)
+    lines = _lines(called("--config=mine.py"), status=2)
     assert len(lines) == 1
     assert expected in lines[0]
 
@@ -182,11 +182,11 @@ def _damage(folder: Path, name: str) -> None:
         ("label out of range", "12"),
     ],
 )
-def test_data_files(launch: Launch, digits: Path, tmp_path: Path, name: str, expected: str) -> None:
+def test_data_files(called: Launch, digits: Path, tmp_path: Path, name: str, expected: str) -> None:
     folder = tmp_path / "data"
     shutil.copytree(digits, folder)
     _damage(folder, name)
-    lines = _lines(launch(TINY, f"--config.data.data_dir={folder}"), status=1)
+    lines = _lines(called(TINY, f"--config.data.data_dir={folder}"), status=1)
     assert len(lines) == 1
     assert expected in lines[0]
 
@@ -203,10 +203,10 @@ def test_data_files(launch: Launch, digits: Path, tmp_path: Path, name: str, exp
     ],
 )
 def test_values_that_only_the_data_refuse(
-    launch: Launch, digits: Path, override: str, status: int, expected: str
+    called: Launch, digits: Path, override: str, status: int, expected: str
 ) -> None:
     lines = _lines(
-        launch(TINY, f"--config.data.data_dir={digits}", f"--config.{override}"), status=status
+        called(TINY, f"--config.data.data_dir={digits}", f"--config.{override}"), status=status
     )
     assert expected in lines[0]
 
@@ -290,11 +290,11 @@ RESTORED_FAULTS = {
 
 
 @pytest.mark.parametrize("name", RESTORED_FAULTS)
-def test_restored_networks(launch: Launch, trained: Path, tmp_path: Path, name: str) -> None:
+def test_restored_networks(called: Launch, trained: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.png").write_text("this is no picture")
     before = sorted(path for path in trained.rglob("*"))
     arguments, status, expected = RESTORED_FAULTS[name]
-    assert expected in _lines(launch(f"--workdir={trained}", *arguments), status=status)[0]
+    assert expected in _lines(called(f"--workdir={trained}", *arguments), status=status)[0]
     assert sorted(path for path in trained.rglob("*")) == before
 
 

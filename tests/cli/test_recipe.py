@@ -124,9 +124,9 @@ def test_a_flag_file_names_the_recipe(launch: Launch, tmp_path: Path) -> None:
     ("name", "more"),
     [("config.json", " A run goes on with the recipe that it was made with."), ("notes.txt", "")],
 )
-def test_a_recipe_is_python(name: str, more: str, launch: Launch, tmp_path: Path) -> None:
+def test_a_recipe_is_python(name: str, more: str, called: Launch, tmp_path: Path) -> None:
     (tmp_path / name).write_text("{}")
-    done = launch(f"--config={name}")
+    done = called(f"--config={name}")
     assert done.returncode == 2
     told = f"must be a Python file (.py) that has get_config().{more}"
     assert done.stderr == f"Error: --config={name}: {told}\n"
@@ -194,10 +194,10 @@ def test_a_field_may_be_added_where_fields_are_passed_on(
     ],
 )
 def test_what_the_function_does_not_take(
-    flag: str, told: str, launch: Launch, tmp_path: Path
+    flag: str, told: str, called: Launch, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(OWN)
-    done = launch("--config=own.py", f"--config.{flag}", "--config.augment.salt.share=0.1")
+    done = called("--config=own.py", f"--config.{flag}", "--config.augment.salt.share=0.1")
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -215,7 +215,7 @@ def test_what_the_function_does_not_take(
         ("--noconfig.seed", "--noconfig.seed: says false: without a value, of what is true or f"),
     ],
 )
-def test_what_no_flag_says(flag: str, told: str, launch: Launch) -> None:
-    done = launch(TINY, flag)
+def test_what_no_flag_says(flag: str, told: str, called: Launch) -> None:
+    done = called(TINY, flag)
     assert done.returncode == 2
     assert done.stderr.startswith(f"Error: {told}")

@@ -370,14 +370,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_wrong_definitions(launch: Launched, tmp_path: Path, name: str) -> None:
+def test_wrong_definitions(called: Launched, tmp_path: Path, name: str) -> None:
     body, more, expected = FAULTS[name]
     recipe = "import tiny\nfrom mnist_flax.config.sweep import grid\n"
     recipe += "def get_config():\n    return tiny.get_config()\n\n"
     if body is not None:
         recipe += f"def get_sweep():\n    {body}\n"
     (tmp_path / "own.py").write_text(recipe)
-    done = launch("--config=own.py", "--mode=sweep", *more)
+    done = called("--config=own.py", "--mode=sweep", *more)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     lines = done.stderr.removeprefix("Error: ").splitlines()

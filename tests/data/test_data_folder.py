@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_flax.data import folder, pictures
+from mnist_flax.data import decoding, folder
 from mnist_flax.errors import UserError
 
 
@@ -189,7 +189,7 @@ def test_an_empty_train(tmp_path):
 
 @pytest.mark.parametrize("limit", [5, 1])
 def test_a_picture_too_large_for_a_set(own, monkeypatch, limit):
-    monkeypatch.setattr(pictures, "MAX_PIXELS", limit)  # each has 6
+    monkeypatch.setattr(decoding, "MAX_PIXELS", limit)  # each has 6
     assert "3x2 pixels: the picture is too large; " in refusal(own)
 
 

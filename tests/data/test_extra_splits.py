@@ -76,6 +76,12 @@ def test_they_are_those_of_other_data(digits: Path, inverted: Path) -> None:
     assert len({extra.fingerprint for extra in dataset.extra.values()}) == 2
 
 
+def test_they_stand_in_the_order_of_the_config(digits: Path) -> None:
+    """Which is that of their names, whichever data they are of."""
+    extra = {"c": {"name": "mnist"}, "b": "test[:3]", "a": {"data_dir": str(digits)}}
+    assert list(load(extra, data_dir=str(digits)).extra) == ["a", "b", "c"]
+
+
 def test_other_data_are_scaled_and_turned_as_the_runs_own(digits: Path, inverted: Path) -> None:
     for path in inverted.iterdir():
         if read_idx(path).ndim == 3:

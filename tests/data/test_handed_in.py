@@ -193,6 +193,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
         images_and(labels=LABELS[:29]),
         "data: images has 30 images, but labels has 29: want one for each.",
     ),
+    "more labels": (
+        images_and(images=IMAGES[:29], labels=LABELS[:30]),
+        "data: images has 29 images, but labels has 30: want one for each.",
+    ),
     "one-hot": (images_and(labels=np.eye(4)[LABELS[:30]]), "data: labels is float64 [30, 4]: want"),
     "float labels": (images_and(eval_labels=LABELS[30:] / 1), "data: eval_labels is float64 [10]"),
     "below 0": (

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config import default_config
 from mnist_flax.data.dataset import Split
-from mnist_flax.report import plots
+from mnist_flax.report import pixels, plots
 from mnist_flax.report.classes import tell_confidence
 from mnist_flax.report.mistakes import mistakes
 from mnist_flax.report.repeat import Recipe, repeat_command
@@ -22,15 +22,15 @@ from mnist_flax.use.calibration import Calibration, calibration
 
 
 def test_calibration_by_hand() -> None:
-    """Two bins: 0.4 (wrong) and 0.5 (right) lie in the first, 0.8 (right) and 1.0 (wrong) above."""
+    """Two bins: 0.4 (wrong) and 0.5 (right) in one, 0.8, 0.9 (right) and 1.0 (wrong) above."""
     probabilities = np.array(
-        [[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [1, 0, 0]], np.float32
+        [[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.9, 0.1, 0], [1, 0, 0]], np.float32
     )
-    measured = calibration(probabilities, np.array([1, 0, 0, 2]), bins=2)
-    assert measured.counts.tolist() == [2, 2]
+    measured = calibration(probabilities, np.array([1, 0, 0, 0, 2]), bins=2)
+    assert measured.counts.tolist() == [2, 3]
     np.testing.assert_allclose(measured.confidence, [0.45, 0.9], rtol=1e-6)
-    np.testing.assert_allclose(measured.accuracy, [0.5, 0.5])
-    assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.4)
+    np.testing.assert_allclose(measured.accuracy, [1 / 2, 2 / 3])
+    assert measured.error == pytest.approx(2 / 5 * 0.05 + 3 / 5 * (0.9 - 2 / 3))
 
 
 def test_a_users_own_matplotlibrc_is_for_figures_of_theirs() -> None:
@@ -98,7 +98,9 @@ def test_few_answers_say_little_and_a_certain_one_that_is_wrong_says_much() -> N
 
 
 def test_a_sign_is_seen_in_the_hue_and_in_the_lightness() -> None:
-    negative, zero, positive = plots.signed(np.array([[-2.0, 0.0, 2.0]]), 2.0)[0, :, :3].astype(int)
+    negative, zero, positive = pixels.signed(np.array([[-2.0, 0.0, 2.0]]), 2.0)[0, :, :3].astype(
+        int
+    )
     assert positive[0] > positive[2]  # red
     assert negative[2] > negative[0]  # blue
     assert np.ptp(zero) <= 2
@@ -164,9 +166,9 @@ def test_a_mistake_is_named_and_explained_by_what_was_predicted(monkeypatch) -> 
     )
     split = Split(np.zeros((3, 1, 2, 2), np.uint8), predictions.labels)
     drawn: list[np.ndarray] = []
-    monkeypatch.setattr(plots, "photo", lambda image: np.zeros((2, 2, 4), np.uint8))
+    monkeypatch.setattr(pixels, "photo", lambda image: np.zeros((2, 2, 4), np.uint8))
     monkeypatch.setattr(
-        plots, "heat", lambda values: drawn.append(values) or np.zeros((2, 2, 4), np.uint8)
+        pixels, "heat", lambda values: drawn.append(values) or np.zeros((2, 2, 4), np.uint8)
     )
     found = [(m.index, m.label, m.predicted) for m in mistakes(restored, split, predictions)]
     assert found == [(2, "cat", "dog"), (1, "dog", "cat")]
@@ -211,7 +213,7 @@ def test_the_accuracy_axis_reaches_one_and_takes_every_value() -> None:
 
 def test_a_mosaic_lays_tiles_in_rows_and_scales_them() -> None:
     tiles = [np.full((1, 1, 4), value, np.uint8) for value in (10, 20, 30)]
-    sheet = plots.mosaic(tiles, columns=2, side=3)
+    sheet = pixels.mosaic(tiles, columns=2, side=3)
     assert sheet.shape == (10, 10, 4)  # two of 3 and a gap of 4
     assert (sheet[:3, :3] == 10).all()
     assert (sheet[:3, 7:] == 20).all()

@@ -67,8 +67,8 @@ def test_plain_training_loads_nothing_of_it(digits: Path, tmp_path: Path) -> Non
     [("--compare=x",), ("--mode=eval", "--report"), ("--mode=report", "--split=test")],
     ids=" ".join,
 )
-def test_what_a_mode_does_not_take(launch: Launch, arguments: tuple[str, ...]) -> None:
-    done = launch(TINY, *arguments)
+def test_what_a_mode_does_not_take(called: Launch, arguments: tuple[str, ...]) -> None:
+    done = called(TINY, *arguments)
     assert done.returncode == 2
     assert "takes no such thing here" in done.stderr
 

@@ -227,6 +227,19 @@ def test_ctrl_c_beside_main_ends_the_process_without_a_traceback(door: str, when
     assert done.stderr == ""
 
 
+def test_ctrl_c_beside_main_is_ignored_where_whoever_started_it_ignores_it() -> None:
+    """As a shell does for what it starts in the background of a script."""
+    ignored = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", ignored + DOOR, "imports", str(ROOT / "launch.py")],
+        env=launch_environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # Starts a command on a terminal of its own, which goes away once the run has saved. In a process of
 # its own: JAX, which the tests have loaded, does not bear a fork.
 HANG_UP = """

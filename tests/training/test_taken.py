@@ -157,6 +157,7 @@ def test_what_cannot_be_a_member(runs: Path, digits: Path, tmp_path: Path) -> No
         (): "names no run. Name the workdirs of finished classifications",
         (runs / "none=*",): "matches no run's workdir",
         (first, first): "is named twice",
+        (first, runs / "seed=1/../seed=0"): "is named twice",
         (first, tmp_path / "gone"): f"{tmp_path / 'gone'}: ",
         (first, tmp_path / "other"): (
             f"{tmp_path / 'other'} was trained on other data than {first}: config.data.train_split "
@@ -176,6 +177,16 @@ def test_what_cannot_be_a_member(runs: Path, digits: Path, tmp_path: Path) -> No
     config.batch_size = 6
     with pytest.raises(UserError, match="was trained on other data than these"):
         train(config, tmp_path / "made")
+
+
+def test_a_run_is_finished_by_its_newest_process(tmp_path: Path) -> None:
+    kinds = ("started", "saved", "finished", "resumed", "stopped", "resumed", "finished")
+    lines = [json.dumps({"step": 1, "event": kind}) + "\n" for kind in kinds]
+    found = []
+    for count in range(len(lines) + 1):
+        (tmp_path / "metrics.jsonl").write_text("".join(lines[:count]))
+        found.append(members.is_finished(tmp_path))
+    assert [number for number, finished in enumerate(found) if finished] == [3, 7]
 
 
 @pytest.mark.parametrize(
