@@ -70,7 +70,7 @@ _OURS = (
 
 @dataclass(frozen=True)
 class Launch:
-    """What a command line says, beside FLAGS.
+    """What a command line says, apart from FLAGS.
 
     Attributes:
       argv: the command line, as it was given.

@@ -53,7 +53,7 @@ def _run(argv: Sequence[str]) -> int:
     hide_false_alarms()  # before a recipe imports JAX
     try:
         launch = parse(argv)
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each of its steps
         return MODES[FLAGS.mode](launch)
     except UserError as error:
         say(f"Error: {error}")
