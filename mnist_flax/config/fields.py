@@ -73,7 +73,7 @@ def default_config() -> ConfigDict:
     # 'stop' says which save is damaged and leaves all as it is; 'previous' moves it aside and goes
     # on from the one before it.
     config.on_damaged_checkpoint = "stop"
-    # What else is called with the rows, after the task's own observers: names of show/observers.py, or
+    # What else is called with the rows, after the task's observers: names of show/observers.py, or
     # 'package.module:function', a function of (event, step, row, context).
     config.observers = ()
     config.log_norms = False  # of gradient and update, over all parameters, in the training rows
