@@ -1,11 +1,11 @@
-"""The recipes themselves over several devices, beside one: simulated ones, of a CPU.
+"""The recipes themselves over several devices, compared with one: simulated ones, of a CPU.
 
     python benchmarks/devices.py
     python benchmarks/devices.py --only=tutorial --steps=50 --devices=4
 
 The first steps of each recipe are made by one device and by eight, with its own batch. Printed is
 by how much a mean over them differs, relatively, at most; and whether the state that they start
-from, and the last step's batch as it was augmented, are the same to the bit. The differences are
+from, and the last step's batch as it was augmented, are the same bit for bit. The differences are
 float32's rounding, which grows with the steps: tests/distributed/test_float64.py has the same in
 float64, where nothing else is left.
 

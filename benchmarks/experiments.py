@@ -1,4 +1,4 @@
-"""The runs that reproduce.py makes and report.py tells of."""
+"""The runs that reproduce.py makes and report.py reports."""
 
 import dataclasses
 import json

@@ -1,6 +1,6 @@
 """What the speed benchmarks share: the machine in words, its pace, rounds in turn, and tables.
 
-Times of different hours or machines compare only beside the rate at which the same processor
+Times of different hours or machines compare only next to the rate at which the same processor
 multiplies matrices in the same minute. That rate is therefore measured in every round.
 """
 

@@ -1,4 +1,4 @@
-"""What the loop costs beside its steps: the same steps with a run around them, and without.
+"""What the loop costs apart from its steps: the same steps with a run around them, and without.
 
     python benchmarks/overhead.py --data_dir=FOLDER --output=FILE
     python benchmarks/overhead.py --only=lenet --quick

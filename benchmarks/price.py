@@ -1,4 +1,4 @@
-"""The price of data parallelism on paper: what a step's all-reduces take beside its FLOPs.
+"""The price of data parallelism on paper: what a step's all-reduces take next to its FLOPs.
 
     python benchmarks/price.py
     python benchmarks/price.py --only=tutorial --share=0.1 --output=FILE
@@ -15,10 +15,10 @@ are the taps of 5 that lie inside of 28 and 14 pixels; XLA counts 7,271,697,408,
 
 An all-reduce of S bytes over n devices has each of them send 2·(n-1)/n·S bytes, whatever algorithm
 it uses: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md. It waits for hops
-besides: a ring for 2·(n-1), a tree for 2·log2(n). Where the devices fill more than one node, the
+as well: a ring for 2·(n-1), a tree for 2·log2(n). Where the devices fill more than one node, the
 slower link between nodes carries it, and 2·(nodes-1) or 2·log2(nodes) of the hops are between them.
 Nothing is computed meanwhile: what a compiler can overlap is left out, and so is all that a step
-takes beside its FLOPs. The batch at which communication equals compute is that of a device.
+takes next to its FLOPs. The batch at which communication equals compute is that of a device.
 
 What is assumed of the machine are flags. The defaults are eight H200 a node:
   peak: of TF32, 494.7 TFLOP/s without sparsity: https://glennklockwood.com/garden/processors/h100

@@ -75,7 +75,7 @@ All five tutorials on the full MNIST, as `python benchmarks/reproduce.py` runs t
 those of the images held out, running statistics in use and dropout off; every image counts once.
 Where there are several seeds, the lowest and the highest are given. "Published" is what the
 tutorial's text shows for its own run. A `_mended` row is the recipe of that name without the ReLU
-on its logits, beside what was published of the network with it. "First" is a run's first
+on its logits; the published figures next to it are those with the ReLU. "First" is a run's first
 evaluation: after one epoch, for `tutorial` after 1,000 steps.
 
 """.splitlines()

@@ -5,7 +5,7 @@
     python benchmarks/reproduce.py --quick                    300 steps of each, into runs/quick
 
 The report is about all finished runs that lie under --runs. Where only a part was asked for, it is
-written beside them and not into docs/, unless --report=docs says so.
+written next to them and not into docs/, unless --report=docs says so.
 
 Every run is launch.py's, as a user starts it, in a workdir of its own under --runs. Ctrl-C stops
 and saves; the same command goes on where it stood, and a run that is finished is not run again.

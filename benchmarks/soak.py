@@ -8,7 +8,7 @@ and threads are read from /proc, and what its folder holds. Nothing should grow 
 
 cycles: a second run of the same config is killed so often, each time at a random moment between its
 start and a few seconds of training, and resumed by the same command. Then it is left to finish: its
-state must be that of the first run to the bit, its rows the same but for their times.
+state must be that of the first run bit for bit, its rows the same but for their times.
 
 A run is launch.py as a user starts it, by default with the tests' small network, so that much of
 the time goes to saves. Flags that begin with --config. go on to it. The exit status is 1 if
@@ -63,7 +63,7 @@ def main() -> int:
     if not Path("/proc/self/fd").is_dir():
         print("Error: there is no /proc here to read memory and open files from.", file=sys.stderr)
         return 1
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of each of its steps
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each of its steps
     results: Told = {"conditions": machine.conditions()}
     machine.print_conditions(results["conditions"])
     try:

@@ -6,7 +6,7 @@
 Without --data_dir it makes folders of JPEG pictures in colour, of each of --sides. `memory` and
 `streamed` are the compiled chunks of a run, fed and waited for as in a run; they take turns.
 `waited` is the share of the streamed time in which a step waits for its block: what the threads
-that decode did not get done beside the steps; the first block of a round lies ready, so a round
+that decode did not get done next to the steps; the first block of a round lies ready, so a round
 should have many. `decoding` is how many pictures a second the same
 threads decode while nothing else runs.
 """

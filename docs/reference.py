@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 
-from reference_config import config_page  # noqa: E402  beside this file
+from reference_config import config_page  # noqa: E402  next to this file
 from reference_files import files_page  # noqa: E402
 
 COMMAND = "python docs/reference.py"

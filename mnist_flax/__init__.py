@@ -1,7 +1,7 @@
 """A small functional training framework in JAX/Flax.
 
 A model is a pure function, a task is a handful of pure functions, a step is a pure function, a run
-is a fold of steps over data, and everything that happens can be repeated to the bit. Four names are
+is a fold of steps over data, and all of it can be repeated bit for bit. Four names are
 enough to begin with:
 
     from mnist_flax import Task, default_config, restore, train

@@ -4,6 +4,8 @@ Each is raised with a message that names the field or file, what was got, what i
 to do. The command prints the message alone; a traceback is for our own mistakes.
 """
 
+import importlib.metadata
+import shlex
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -41,9 +43,20 @@ def together(*calls: Callable[[], Any]) -> tuple[Any, ...]:
 
 
 def installing(extra: str) -> str:
-    """Returns the command that installs an extra of pyproject.toml: of a checkout, or elsewhere."""
-    checkout = Path(__file__).parent.with_name("pyproject.toml").is_file()
-    return f"pip install -e '.[{extra}]'" if checkout else f"pip install 'mnist-flax[{extra}]'"
+    """Returns the command that installs what an extra of pyproject.toml needs.
+
+    From a wheel it names the packages themselves: mnist-flax is on no index.
+    """
+    if Path(__file__).parent.with_name("pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]'"
+    try:
+        required = importlib.metadata.requires("mnist-flax") or []
+    except importlib.metadata.PackageNotFoundError:  # copied there, not installed
+        required = []
+    packages = [one.partition(";")[0].strip() for one in required if f'extra == "{extra}"' in one]
+    if not packages:
+        return f"pip install -e '.[{extra}]' in the repository's folder"
+    return f"pip install {shlex.join(packages)}"
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -58,7 +71,7 @@ def where_it_failed(error: BaseException, *callers: str) -> str:
     Args:
       error: as it was caught.
       callers: files that only called the function, and the libraries', are passed over on the way
-        to the line at fault. If no line is left, the exception alone is told.
+        to the line at fault. If no line is left, the exception alone is named.
     """
     others = ("site-packages", sysconfig.get_path("stdlib"), "<frozen", __file__, *callers)
     frames = traceback.extract_tb(error.__traceback__)

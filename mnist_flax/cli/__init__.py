@@ -7,5 +7,5 @@ modes.py   what each mode calls; train.py, check.py, predict.py and sweep.py: th
 sweep.py   many runs of one recipe: sweep_plan.py says which, sweep_processes.py runs them
 restored.py  the run that a command asks, and its data
 start.py   what comes before all of it; program.py: by which name it was started
-hints.py   what is said beside the results, and the commands that come next
+hints.py   what is said next to the results, and the commands that come next
 """

@@ -40,7 +40,7 @@ flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
 flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
 flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
-flags.DEFINE_string("profile", None, "train: 100:120 traces the steps 101 to 120; see docs/guide")
+flags.DEFINE_string("profile", None, "train: 100:120 traces the steps 101 to 120, into profile/")
 flags.DEFINE_list("seeds", [], "sweep: whole numbers, 0,1,2: a run for each of them")
 flags.DEFINE_integer(
     "jobs", None, "sweep: how many run at once. Default: one a core", lower_bound=1
@@ -70,7 +70,7 @@ _OURS = (
 
 @dataclass(frozen=True)
 class Launch:
-    """What a command line says, beside FLAGS.
+    """What a command line says, apart from FLAGS.
 
     Attributes:
       argv: the command line, as it was given.

@@ -1,4 +1,4 @@
-"""What is said beside the results, on stderr, and the commands that come next."""
+"""What is said next to the results, on stderr, and the commands that come next."""
 
 import contextlib
 import re

@@ -2,7 +2,7 @@
 
 It lies in ~/.cache/mnist_flax/compiled/, one folder for each machine and each set of versions: a
 program for one processor may not run on another. JAX believes whatever it finds there, so a table
-of digests stands beside it: a file that is not what was written, or that a kill has left half
+of digests stands next to it: a file that is not what was written, or that a kill has left half
 written, is deleted before JAX looks, and compiled again.
 
 Nothing here imports JAX before it is needed: hide_false_alarms() must come first.
@@ -32,7 +32,7 @@ def hide_false_alarms() -> None:
     """Hides what jaxlib 0.10.1 reports of each compiled program that it reads back on a CPU.
 
     Two lines of 2 kB each, about features that no processor has (jax issue 38445). Other errors of
-    XLA's raise exceptions besides. A TF_CPP_MIN_LOG_LEVEL of the user's own stays, and so does
+    XLA's raise exceptions as well. A TF_CPP_MIN_LOG_LEVEL of the user's own stays, and so does
     everything where JAX is installed for an accelerator. Called before JAX is imported.
     """
     accelerator = importlib.util.find_spec("jax_plugins") is not None
@@ -50,7 +50,7 @@ def kept_programs(launch: Launch, report: Callable[[str], None]) -> Iterator[Non
 
     Args:
       launch: without a recipe, programs are kept, as they are by default.
-      report: is told where they are when there are none yet, and of files that were spoiled.
+      report: gets a line about where they are if there are none yet, and about spoiled files.
 
     Raises:
       UserError: JAX has no device, or is set so that no run can work.

@@ -13,7 +13,7 @@
     python launch.py --version                                           which version this is
 
 Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --config.num_epochs=3,
---config.data.data_dir=FOLDER. All fields, with what they mean: mnist_flax/config/fields.py.
+--config.data.data_dir=FOLDER. All fields, with what they mean: FIELDS.
 """
 
 import io
@@ -53,7 +53,7 @@ def _run(argv: Sequence[str]) -> int:
     hide_false_alarms()  # before a recipe imports JAX
     try:
         launch = parse(argv)
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of each of its steps
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each of its steps
         return MODES[FLAGS.mode](launch)
     except UserError as error:
         say(f"Error: {error}")
@@ -78,4 +78,5 @@ def _help(argv0: str) -> str:
     recipes = (
         f"Recipes: {', '.join(recipe_names())};\npages to read and to copy, in {recipes_folder()}."
     )
+    text = text.replace("FIELDS", str(Path(__file__).parents[1] / "config/fields.py"))
     return f"{text}\n{recipes}\n\n{describe_flags()}"

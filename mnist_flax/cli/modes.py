@@ -73,7 +73,7 @@ def _report(launch: Launch) -> int:
 
 
 def _write_report(launch: Launch, which: str, overrides: Mapping[str, Any]) -> None:
-    """Writes the run's report, beside the runs of --compare, and prints its path."""
+    """Writes the run's report, next to the runs of --compare, and prints its path."""
     from mnist_flax.report import Recipe, write_report
 
     restored = restore_asked(overrides, which=which)

@@ -1,7 +1,7 @@
 """What this program is called by whoever started it, how it is started once more, its version.
 
 It has three names: `python launch.py` in a checkout, `mnist-flax` where it is installed, and
-`python -m mnist_flax` in both. The first argument of a command line, argv[0], tells which it was.
+`python -m mnist_flax` in both. The first argument of a command line, argv[0], says which it was.
 """
 
 import importlib.metadata

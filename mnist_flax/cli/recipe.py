@@ -32,7 +32,7 @@ _OVERRIDE = r"--?(?:no)?config\.([^=]*)(=?)(.*)"
 def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
     """Executes the recipe that --config names, the last one if there are several.
 
-    Its folder joins Python's path: a model of the user's own may lie beside the recipe.
+    Its folder joins Python's path: a model of the user's own may lie next to the recipe.
 
     Returns:
       The config without overrides, None if no --config is given.
@@ -46,7 +46,7 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
     _, equals, value = argv[given[-1]].partition("=")
     value = value if equals else "".join(argv[given[-1] + 1 : given[-1] + 2])
     path = recipe_file(value)
-    sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie beside the recipe
+    sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie next to the recipe
     try:
         recipe = _execute(path, value.partition(":")[2])
         require_fields(recipe)

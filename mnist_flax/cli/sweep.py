@@ -123,7 +123,7 @@ def result(run: SweepRun, folder: Path, swept: Sweep) -> float:
 
 
 def _is_finished(run: SweepRun, folder: Path, swept: Sweep) -> bool:
-    """Says whether a run is finished, as its folder tells; where in doubt, training decides."""
+    """Says whether a run is finished, as its folder says; where in doubt, training decides."""
     path = folder / run.name
     try:
         rows = read_rows(path)

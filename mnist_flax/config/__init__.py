@@ -1,4 +1,4 @@
-"""What a run is told: every field once, names that become objects, every fault at once.
+"""What a run is set to do: every field once, names that become objects, every fault at once.
 
 fields.py      default_config(): every field with what it means
 changes.py     the command line's values; what a run may take when it goes on

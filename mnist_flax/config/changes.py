@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from mnist_flax.errors import UsageError
 
 # These may change between two starts of one run, because no bit of its state depends on them.
-# What the data are called and cut from is among them: their fingerprint tells whether they are the
+# What the data are called and cut from is among them: their fingerprint says whether they are the
 # same images in the same order.
 _HARMLESS = (
     "log_every_steps",
@@ -35,7 +35,7 @@ _HARMLESS = (
     "data.stream",
     "data.fallback",
 )
-# Likewise every field of this section: what is evaluated besides never chooses and never counts.
+# Likewise every field of this section: what is evaluated as well never chooses and never counts.
 OF_EXTRA_SPLITS = "data.extra_eval_splits."
 
 
@@ -124,7 +124,7 @@ def flatten(config: ConfigDict | dict) -> dict[str, Any]:
     """Returns {'optimizer.learning_rate': 0.001, …}, each value as JSON gives it back.
 
     So a config is compared with what was written of one: a tuple, at any depth, is a list. A value
-    that JSON cannot hold stays as it is; validation.py tells of it.
+    that JSON cannot hold stays as it is; validation.py reports it.
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():

@@ -69,11 +69,11 @@ def default_config() -> ConfigDict:
     config.log_every_steps = 100
     config.eval_every_steps = 0
     config.checkpoint_every_steps = 0
-    config.keep_checkpoints = 2  # the newest so many, and the best one besides
+    config.keep_checkpoints = 2  # the newest so many, and the best one as well
     # 'stop' says which save is damaged and leaves all as it is; 'previous' moves it aside and goes
     # on from the one before it.
     config.on_damaged_checkpoint = "stop"
-    # What is called beside the rows, after the task's own observers: names of show/observers.py, or
+    # What else is called with the rows, after the task's observers: names of show/observers.py, or
     # 'package.module:function', a function of (event, step, row, context).
     config.observers = ()
     config.log_norms = False  # of gradient and update, over all parameters, in the training rows
@@ -108,7 +108,7 @@ def default_config() -> ConfigDict:
     config.data.resize = config_dict.placeholder(int)
     config.data.train_split = "train"  # TFDS's split language: 'train[5000:]', 'train[:90%]+test'
     config.data.eval_split = "test"
-    # Images that are not trained on, say 'train[55000:]' beside train_split='train[:55000]': the
+    # Images that are not trained on, say 'train[55000:]' next to train_split='train[:55000]': the
     # evaluations during training are made on them, and choose the best save. Empty: those of
     # eval_split choose, and whatever judges the best save on them says so.
     config.data.select_split = ""

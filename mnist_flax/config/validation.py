@@ -25,7 +25,7 @@ def validate(
       config: a whole config, after overrides or as it was read from a file.
       others: further checks, each raising UsageError: those of modules that this one may not
         import (tasks, augmentations, data). They are given the config with defaults in place of
-        values of a wrong type, which are told already.
+        values of a wrong type, which are reported already.
       no_steps: whether num_steps may be 0: what knows tasks checks whether there is anything to
         train.
 

@@ -18,9 +18,9 @@ def with_average(task: Task, decay: float) -> Task:
 
     The average of step n is a mean over the steps 1 to n, each of which counts `decay` times as
     much as the one after it (Polyak and Juditsky, "Acceleration of stochastic approximation by
-    averaging", 1992, with weights that fall). It stands beside what is learnt, as
+    averaging", 1992, with weights that fall). It stands next to what is learnt, as
     variables['average'], and no other bit depends on it. An evaluation has the sums of what is
-    learnt besides, as 'learnt_loss' and the like. What is `fixed` in the task is not averaged.
+    learnt as well, as 'learnt_loss' and the like. What is `fixed` in the task is not averaged.
 
     Args:
       task: any.

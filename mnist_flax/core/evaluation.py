@@ -19,7 +19,7 @@ _CHUNK_SECONDS = 1.0  # after so long a stop is looked for
 
 
 class Measure(NamedTuple):
-    """What is measured of a whole evaluation, where no mean over examples tells it.
+    """What is measured of a whole evaluation, where no mean over examples says it.
 
     Attributes:
       told: what is said of it before the first.
@@ -71,7 +71,7 @@ def evaluate(
       source: of the split; its last batch is filled up and masked.
       task: its metrics give the order of the means.
       should_stop: asked between them.
-      measure: what is measured besides.
+      measure: what is measured as well.
       agree: gives the first process's value in all of them: of what a clock or a host computes.
 
     Returns:

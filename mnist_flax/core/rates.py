@@ -30,7 +30,7 @@ def used_rate(build: Build, schedule: optax.Schedule) -> Rate:
     was made yet, as in the first steps of `optax.MultiSteps`, it is that of the first. An optimizer
     that never calls the schedule is asked for hyperparameters called 'learning_rate', as
     `optax.inject_hyperparams` keeps them. It is None where this is not enough: two rates that
-    differ, or a schedule of the optimizer's own beside ours.
+    differ, or a schedule of the optimizer's own next to ours.
 
     Args:
       build: makes the optimizer of variables['params'] with a schedule for its learning rate.

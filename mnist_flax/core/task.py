@@ -21,7 +21,7 @@ Rate = Callable[[Variables, OptState, int], float | None]
 
 
 class Spec(NamedTuple):
-    """What a task is told of the data and of the run's length.
+    """What a task is given of the data and of the run's length.
 
     Attributes:
       image_shape: (H, W, C).
@@ -63,12 +63,12 @@ class Task(NamedTuple):
       predict: (variables, images uint8 [B, H, W, C]) -> outputs [B, …] by name: what is answered to
         pictures.
       metrics: the names of Sums that console and pages show, in this order; rows have every sum.
-      measure: 'package.module:function' of what is measured of a whole evaluation beside the means:
+      measure: 'package.module:function' of what else is measured of a whole evaluation:
         (config, dataset, images uint8 [N, H, W, C] that are evaluated) ->
         core.evaluation.Measure; '' for nothing.
       measured: the metrics among what it measures; the rest is in the rows alone.
       best: the metric that chooses the best save; '' for none.
-      observers: names of show/observers.py, or 'package.module:function': what is looked at beside
+      observers: names of show/observers.py, or 'package.module:function': what is looked at next to
         the numbers of a row.
       rates: what training rows show of the last update, {'learning_rate': …}: (variables,
         opt_state, step) -> number, or None where it is not known, which is said once. The step is
@@ -85,7 +85,7 @@ class Task(NamedTuple):
       after_evaluation: (opt_state, means of an evaluation) -> Consequence. Pure, on the host, asked
         more than once.
       answering: (variables) -> those of them that `model` answers with: all, unless a wrapper keeps
-        an average of them beside them, or the task has `fixed` ones.
+        an average of them next to them, or the task has `fixed` ones.
       fixed: the collections of the variables that no step changes and no answer needs, a teacher's:
         no average is kept of them, and no other run's arrays take their place.
       trains: whether there is anything to learn; a run of a task without has no steps.

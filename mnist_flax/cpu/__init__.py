@@ -7,7 +7,7 @@ computation, never a loop's body (jax issue 12868). The gradient of `nn.max_pool
 
 The fix: `rewrite(fn)` evaluates fn's equations as they are, but with gradients of our own: of a
 convolution, two *forward* convolutions in canonical order (images NHWC, kernels HWIO); of a
-max-pool, a maximum of strided slices; of a bias, a sum image by image. Values are equal to the bit,
+max-pool, a maximum of strided slices; of a bias, a sum image by image. Values are bit-identical,
 gradients to float32 rounding, tied maxima included: the first one of a window gets its whole
 gradient, as in autodiff.
 

@@ -16,5 +16,5 @@ def fields() -> dict[str, str]:
 
 
 def has(flag: str) -> bool:
-    """Says whether it has units of this name, such as 'amx_bf16', as far as Linux tells."""
+    """Says whether it has units of this name, such as 'amx_bf16', as far as Linux says."""
     return flag in fields().get("flags", "").split()

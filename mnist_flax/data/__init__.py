@@ -34,7 +34,7 @@ def check(config_data: Any, given: bool = False) -> None:
 
     Args:
       config_data: the section.
-      given: whether the data are handed in, beside which some fields make no sense.
+      given: whether the data are handed in; then some fields make no sense.
     """
     faults = []
     for field in ("train_split", "eval_split", "select_split"):

@@ -24,7 +24,7 @@ def with_classes_of(
       dataset: is returned as it is where its classes are the run's, in their order.
       class_names: that the run knows.
       field: what to change, for the message.
-      report: is told before data that are streamed are read for their new fingerprint.
+      report: gets a line before data that are streamed are read for their new fingerprint.
 
     Raises:
       UserError: the classes are others.

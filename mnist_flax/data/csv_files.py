@@ -43,7 +43,7 @@ def read_directory(directory: Path, name: str) -> Raw | None:
     """Reads the tables of a folder: images uint8 [N, H, H, 1], labels int32 [N].
 
     Where there is no test, or one without labels, every fifth picture of each class of train is
-    taken for it, which a note tells. Returns None without a table to train on.
+    taken for it, which a note says. Returns None without a table to train on.
 
     Raises:
       UserError: a table is faulty.
@@ -83,7 +83,7 @@ def read_table(path: Path) -> Split | None:
             cells = [cell.strip().strip("\"'") for cell in file.readline().split(",")]
         header = not all(re.fullmatch(r"[\d.]+", cell) for cell in cells)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty table, which is told below
+            warnings.simplefilter("ignore")  # of an empty table, which is reported below
             table = np.loadtxt(
                 path, np.uint8, delimiter=",", skiprows=int(header), ndmin=2, encoding="utf-8-sig"
             )

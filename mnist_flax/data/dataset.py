@@ -57,7 +57,7 @@ class Raw:
 
 @dataclass(frozen=True, eq=False)
 class Extra:
-    """Images that are evaluated besides, and choose nothing.
+    """Images that are evaluated as well, and choose nothing.
 
     `name` is that of their data, and `source` says which part of them it is.
     """

@@ -1,4 +1,4 @@
-"""What may be wrong with a picture of one digit, beside its being read: several, or no ink at all.
+"""What may be wrong with a picture of one digit that could be read: several digits, or no ink.
 
 SciPy is imported inside the functions: a run without pictures does not load it.
 """

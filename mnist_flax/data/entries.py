@@ -1,4 +1,4 @@
-"""What lies in a folder: what is looked at, what is passed over, what is told of it."""
+"""What lies in a folder: what is looked at, what is passed over, what is reported of it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""config.data.extra_eval_splits: images that are evaluated besides, and choose nothing.
+"""config.data.extra_eval_splits: images that are evaluated as well, and choose nothing.
 
 Each has a name, and is a split of the run's own data, 'test[:1000]', or one of other data with the
 same image shape and classes: {'data_dir': …, 'name': …, 'split': …}, of which one is enough. What

@@ -10,7 +10,7 @@ from mnist_flax.data.streamed_images import StreamedImages
 
 
 def train_source(config: ConfigDict, dataset: Dataset, placement: Placement = ONE_DEVICE) -> Source:
-    """Returns where training batches come from: the same, to the bit, of either source.
+    """Returns where training batches come from: the same, bit for bit, of either source.
 
     Raises:
       UsageError: the batch of a stream cannot be cut among the devices.

@@ -197,7 +197,7 @@ def _decode_block(
     plain = "L" if channels == 1 else "RGB", (width, height)
     canvas, others = Image.new(plain[0], (width, height * len(data))), []
     for index, one in enumerate(data):
-        # Most pictures are what they should be; `opened` takes half as long again, and tells of
+        # Most pictures are what they should be; `opened` takes half as long again, and reports
         # the others what is wrong with them.
         with contextlib.suppress(Exception):
             image = Image.open(io.BytesIO(one), formats=("PNG", "JPEG"))

@@ -59,7 +59,7 @@ def read(data: Any, name: str, side: int | None, report: Callable[[str], None]) 
         [N]. Or (train, eval), two objects with __len__ and __getitem__; see items.read_items.
       name: that they are called; those of a known one have class names.
       side: scales every image of an object to side × side pixels; None refuses different sizes.
-      report: is told before objects are asked for their items, which takes its time.
+      report: gets a line before objects are asked for their items, which takes its time.
 
     Raises:
       UsageError: it is something else, in a line that names the array, and the image or the item.

@@ -142,7 +142,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
     if len(dimensions) < 4 * ndim:
         raise UserError(f"{path} is cut short, inside its header. {_AGAIN}")
     shape = struct.unpack(f">{ndim}I", dimensions)
-    # A 0 promises nothing, whatever stands beside it, but NumPy has no shape [0, 2**32 - 1, ...].
+    # A 0 promises nothing, whatever stands next to it, but NumPy has no shape [0, 2**32 - 1, ...].
     if math.prod(max(length, 1) for length in shape) > LARGEST:
         promised = f"its header promises {list(shape)}, more than {LARGEST:,} bytes"
         raise UserError(f"{path}: {promised}. {_AGAIN}")

@@ -30,7 +30,7 @@ def read_items(
       items: with __len__ and __getitem__, asked for 0, 1, …, once each.
       which: 'train' or 'eval', for messages.
       side: scales every image to side × side pixels; None refuses different sizes.
-      report: is told before they are read.
+      report: gets a line before they are read.
 
     Raises:
       UsageError: an item is something else, or unlike the first, or cannot be had; its index is

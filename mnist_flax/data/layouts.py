@@ -44,10 +44,10 @@ def read_below(
     """Reads class folders that lie in a folder, or a layout one folder below it, as `read` does.
 
     For folders that a user has named: in others it would find what nobody meant. Of several folders
-    the one of the dataset's name is taken, as torchvision's `MNIST/raw` beside `FashionMNIST/raw`.
+    the one of the dataset's name is taken, as torchvision's `MNIST/raw` next to `FashionMNIST/raw`.
 
     Raises:
-      UserError: there are several, and no name tells which; or the files are faulty.
+      UserError: there are several, and no name says which; or the files are faulty.
     """
     raw = folder.read_directory(directory, side=side, uncut=True, stream=stream)
     if raw is not None:

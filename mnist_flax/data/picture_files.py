@@ -40,7 +40,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def read(path: Path) -> Picture:
-    """Returns a picture, and what is to be known of it beside its pixels; raises as above.
+    """Returns a picture, and what is to be known of it apart from its pixels; raises as above.
 
     Pillow's warnings are left to whoever asks: threads share their filters.
     """
@@ -83,7 +83,7 @@ def taken(image: "Image.Image") -> np.ndarray:
 def has_grey_palette(image: "Image.Image") -> bool:
     """Says whether all colours of a picture's palette are grey; transparent ones count as colour.
 
-    The palette and not the pixels: that is told before anything is decoded.
+    The palette and not the pixels: that is reported before anything is decoded.
     """
     if image.mode != "P" or "transparency" in image.info or image.palette is None:
         return False

@@ -126,7 +126,7 @@ class Placement:
         if self.processes == 1:
             return [value]
         text = json.dumps(value).encode()
-        # The length, and what fits beside it: one exchange is enough for a number or a word.
+        # The length, and what fits next to it: one exchange is enough for a number or a word.
         head = np.zeros(_HEAD, np.uint8)
         head[:8] = np.frombuffer(np.int64(len(text)).tobytes(), np.uint8)
         head[8 : 8 + len(text)] = np.frombuffer(text[: _HEAD - 8], np.uint8)
@@ -172,7 +172,7 @@ class Placement:
         return result
 
     def share(self, tree: Any) -> Any:
-        """Returns the first process's arrays, to the bit, in all of them: NumPy's.
+        """Returns the first process's arrays, bit for bit, in all of them: NumPy's.
 
         Args:
           tree: a pytree of arrays; in the other processes one of the same form.

@@ -22,7 +22,7 @@ def fetch(
     Args:
       name: of one that TFDS knows by its checksums: 'mnist', 'fashion_mnist' or 'kmnist'.
       root: is created.
-      report: is told of a download, once its first bytes have come.
+      report: gets a line about a download, once its first bytes have come.
       remotes: its files; None for those of known_remotes().
 
     Raises:
@@ -43,7 +43,7 @@ def fetch(
             download(remote, folder / file_name, begun)
     except OSError as error:
         raise Unavailable(f"{root} cannot be written: {error}") from error
-    # These very files, which were verified, and not what else may lie beside them.
+    # These very files, which were verified, and not what else may lie next to them.
     splits = {
         split: idx.read_pair(*(folder / f"{stem}.gz" for stem in stems))[0]
         for split, stems in STEMS.items()

@@ -50,7 +50,7 @@ def find(config_data: Any, report: Callable[[str], None]) -> Found:
     Args:
       config_data: checked. Its name, data_dir, splits, resize (of pictures that are read one by
         one), transpose, stream and fallback are read.
-      report: is told before a download and a preparation.
+      report: gets a line before a download and a preparation.
 
     Raises:
       UserError: there are none, or they are faulty.

@@ -1,4 +1,4 @@
-"""Images that are decoded when they are asked for, beside arrays of images. NumPy."""
+"""Images that are decoded when they are asked for, next to arrays of images. NumPy."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence

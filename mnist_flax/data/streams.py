@@ -43,7 +43,7 @@ class Block(flax.struct.PyTreeNode):
 
 
 def train_source(config: ConfigDict, dataset: Dataset, placement: Placement) -> Source:
-    """Returns the training split as a stream: the batches of sources.train_source, to the bit.
+    """Returns the training split as a stream: the batches of sources.train_source, bit for bit.
 
     Args:
       config: that reads also num_steps and num_epochs: nothing is decoded beyond the run's end.

@@ -22,7 +22,7 @@ def surveyed(dataset: Dataset, report: Callable[[str], None]) -> Dataset:
 
     Args:
       dataset: all splits are of the same records, of which they may leave some out.
-      report: is told before they are read.
+      report: gets a line before they are read.
 
     Raises:
       UserError: a picture is damaged, or unlike the others; it is named.

@@ -24,7 +24,7 @@ DAMAGE = (OSError, ValueError, RuntimeError, LookupError, OverflowError)
 
 
 def damaged(directory: Path, error: BaseException) -> UserError:
-    """Returns what is told of a directory that cannot be read."""
+    """Returns what is reported of a directory that cannot be read."""
     reason = " ".join(str(error).split())[:200]
     return UserError(f"{directory} cannot be read: {reason}. Delete it or repair it.")
 
@@ -41,7 +41,7 @@ def read_all(
       sources: of TFDS, by the name of the split.
       shape: (H, W, C) of a picture.
       directory: that they lie in.
-      report: is told nothing.
+      report: gets nothing.
 
     Raises:
       UserError: they are too large to lie in memory.
@@ -73,7 +73,7 @@ def streamed(
 ) -> dict[str, Split]:
     """Returns splits whose pictures are decoded when they are asked for; the labels are read.
 
-    Those are in the records, beside the pictures, so all records are read for them, once: they are
+    Those are in the records, next to the pictures, so all records are read for them, once: they are
     kept (kept_findings.py).
     """
     records = TfdsRecords(list(sources.values()), shape, directory)

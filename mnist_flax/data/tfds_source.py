@@ -42,7 +42,7 @@ def read_prepared(
     `data_dir` is TFDS's root, `<root>/<name>` or `<root>/<name>/<version>`. Returns its splits,
     images uint8 [N, H, W, C] and labels int32 [N], or None, and a note where versions in another
     file format were passed over. With `stream` pictures are decoded when they are asked for, and
-    `report` is told before all records are read for their labels, once. Raises UserError for a
+    `report` gets a line before all records are read for their labels, once. Raises UserError for a
     damaged directory.
     """
     other = []

@@ -76,7 +76,7 @@ def example(
 ) -> str:
     """Returns the Python that runs an exported file on a picture, without this package.
 
-    It imports prepare.py, which lies beside the file; where no picture file can become the
+    It imports prepare.py, which lies next to the file; where no picture file can become the
     network's input, there is none.
 
     Args:

@@ -1,4 +1,4 @@
-"""prepare.py, which lies beside an exported network: what --mode=predict does to a picture first.
+"""prepare.py, which lies next to an exported network: what --mode=predict does to a picture first.
 
 It is our own source, cut to what fit_picture() needs and put into one file, so that it cannot come
 to differ. Text out, no files.

@@ -56,7 +56,7 @@ class Discriminator(nn.Module):
     """28×28×1 → 14×14×32 → 7×7×64 → 1, with 32 features: 55,297 parameters.
 
     It normalises by the batch at hand, of images or of drawings, at rest, too: so it sees when
-    drawings are too much alike, and an estimate depends on what is looked at beside it.
+    drawings are too much alike, and an estimate depends on what is looked at next to it.
 
     Attributes:
       features: of the 14×14 pixels; the 7×7 have twice as many.

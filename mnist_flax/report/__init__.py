@@ -10,7 +10,7 @@ Each part of the page has its module:
     scores.py        saved predictions -> figures, by scikit-learn and SciPy
     mistakes.py      the most confident ones, as pictures
     saliency.py      pure JAX: the pixels that an answer hangs on
-    comparison.py    this run beside others
+    comparison.py    this run next to others
     plots.py       arrays -> matplotlib figures
     pixels.py      images and values -> pixels, many in one picture
     page.py        all of it -> page.html, filled in; parts.html is what pages share

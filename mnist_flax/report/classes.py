@@ -30,7 +30,7 @@ class Classes:
       confidence: whether it is right as often as it says, in a sentence or two.
       reliability: the same, drawn.
       mistakes: the most confident ones.
-      has_saliency: whether each is beside its saliency map.
+      has_saliency: whether each is next to its saliency map.
       compared: other runs.
     """
 

@@ -1,4 +1,4 @@
-"""A run beside others, on the same images."""
+"""A run next to others, on the same images."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -23,7 +23,7 @@ class History:
     Attributes:
       train: rows, in the order of their steps; whole however often the run was resumed.
       eval: likewise, of the evaluations, whichever split they were made on.
-      extra: likewise, of those made besides, by the names of their splits.
+      extra: likewise, of those made as well, by the names of their splits.
       events: the other rows, those of figures left out.
       left_out: how many those are.
       resumes: the steps at which the run went on.

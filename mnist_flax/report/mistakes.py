@@ -29,7 +29,7 @@ class Mistake:
 
 
 def mistakes(restored: Restored, split: Split, predictions: Predictions) -> list[Mistake]:
-    """Returns the most confident mistakes, each beside its saliency map where there are any."""
+    """Returns the most confident mistakes, each next to its saliency map where there are any."""
     wrong = np.flatnonzero(~predictions.right)
     confidence = predictions.probabilities.max(-1)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]

@@ -48,7 +48,7 @@ def points(
         if known.interval is not None:
             axes.plot(known.interval, [place, place], color=colour, linewidth=6, alpha=0.25)
         axes.plot(dots, [place] * len(dots), "o", color=colour)
-        # Over its line: beside it a long name would leave no room on a telephone.
+        # Over its line: next to it a long name would leave no room on a telephone.
         of_axes = axes.get_yaxis_transform()
         axes.text(0.01, place - 0.22, _cut(point), size=9, transform=of_axes, parse_math=False)
     axes.set_yticks([])

@@ -1,8 +1,8 @@
 """A page to draw digits on, or that draws them, and an API for programs: a network over HTTP.
 
-answers.py makes numbers of a picture's bytes, drawings.py pictures of a number, app.py speaks HTTP,
-connection.py bounds connections, page.html and draw.html are the two pages, whole. The only folder
-that imports uvicorn.
+answers.py makes numbers of a picture's bytes, drawings.py makes pictures of a number, app.py speaks
+HTTP, connection.py bounds connections. page.html and draw.html are the two pages, whole. No other
+folder imports uvicorn.
 """
 
 import contextlib
@@ -66,7 +66,10 @@ def serve(
             about["center"] = preparation.layout == "digit"
             about["preparation"] = preparation._asdict()
             app = create_app(about, hosts, answer=make_answer(restored, preparation))
-        what = "Draw a digit" if preparation is not None else "See digits drawn"
+        what = "See digits drawn"
+        if preparation is not None:  # as page.html says it
+            digits = set(restored.class_names) <= set("0123456789")
+            what = "Draw a digit" if digits else "Draw a picture"
         report(f"{what} on http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it.)")
         with contextlib.suppress(KeyboardInterrupt), _ended_by(signal.SIGTERM):
             make_server(app).run(sockets=[listener])

@@ -6,7 +6,7 @@
     GET  /draw       of a network that draws, instead: ?start=3&end=4&frames=24, the way from one
                      number's picture to another's; all three may be left out
 
-Whatever is refused is told as {"error": "one line"} with a status of 4xx. Nothing of a request is
+A refusal is {"error": "one line"} with a status of 4xx. Nothing of a request is
 written to a disk or executed. A page of another site can neither post to this server nor reach it
 under a name of its own (DNS rebinding).
 """
@@ -56,7 +56,7 @@ def create_app(
     for it and memory holds one decoded picture.
 
     Args:
-      about: what GET /model tells.
+      about: what GET /model gives.
       hosts: the names under which the server may be asked.
       answer: of answers.make_answer().
       draw: of drawings.make_draw(), where there is no answer.

@@ -25,7 +25,7 @@ def make_draw(restored: Restored) -> Draw:
       draw(start, end, frames): the way from the picture of one number to that of another, both
       included, as many frames as asked for, at least 1: {'start', 'end', 'shape': [frames, H, W,
       C], 'pixels': the base64 of so many bytes}. A number's noise is that of --mode=sample. A
-      network that normalises by the batch at hand draws each frame beside the same neighbours,
+      network that normalises by the batch at hand draws each frame next to the same neighbours,
       those of the first numbers, so that a walk does not jump.
     """
     task, variables, seed = restored.task, restored.state.variables, restored.config.seed

@@ -17,7 +17,7 @@ def data_line(dataset: Dataset) -> str:
 
 
 def extra_lines(dataset: Dataset) -> list[str]:
-    """Says what is evaluated besides, a line for each."""
+    """Says what is evaluated as well, a line for each."""
     return [
         f"Evaluated besides: {name}, {len(extra.split.labels):,} images, {extra.source}."
         for name, extra in dataset.extra.items()

@@ -1,4 +1,4 @@
-"""What is looked at beside the numbers of a row: host functions, found by name.
+"""What is looked at next to the numbers of a row: host functions, found by name.
 
 An observer is a function of (event, step, row, context), called in the order of task.observers and
 then of config.observers. It reads, and may say or draw something, which adds rows of its own; what
@@ -34,7 +34,7 @@ from mnist_flax.use.filters import first_filters
 
 _SHOWN_RECONSTRUCTIONS = 10
 _SHOWN_SAMPLES = 64  # a square number
-_SHOWN_PREDICTIONS = 20  # as many as the tutorial shows beside their labels
+_SHOWN_PREDICTIONS = 20  # as many as the tutorial shows next to their labels
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Context:
       outputs: of task.evaluate over the whole split, at 'evaluated' and 'eval'; else {}.
       last_batch: () -> the batch of the step that led here, seen once more; not before step 1.
       say: (event, message, **values): writes a row of its own and prints the message.
-      draw: ({name: uint8 [H, W, 3]}): shows pictures beside the evaluation whose row comes next;
+      draw: ({name: uint8 [H, W, 3]}): shows pictures next to the evaluation whose row comes next;
         None where nothing of this run shows pictures.
       keep: likewise, and writes them to the workdir's pictures/<name>/<step>.png, always.
     """
@@ -108,7 +108,7 @@ def samples(event: str, step: int, row: Mapping[str, Any], context: Context) -> 
 
 
 def autoencoder_pictures(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
-    """Keeps images beside what the task draws of them, a walk between two, and samples."""
+    """Keeps images next to what the task draws of them, a walk between two, and samples."""
     if event != "evaluated":
         return
     images, drawn = (
@@ -144,7 +144,7 @@ def lost_classes(event: str, step: int, row: Mapping[str, Any], context: Context
 
 
 def first_predictions(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
-    """Shows the first predictions beside their labels, as the tutorial does, at the run's end."""
+    """Shows the first predictions next to their labels, as the tutorial does, at the run's end."""
     if event != "eval" or step < context.spec.num_steps:
         return
     names = context.spec.class_names

@@ -5,7 +5,7 @@
 - Violet and amber tell two things apart, the first and the second of a legend: training and
   evaluation, accuracy and confidence, right and wrong. Form does so, too: marks, strokes, places.
 - An amount is violet alone, from nothing to the most.
-- On a page violet is what can be pressed, and amber stands beside what must be heeded.
+- On a page violet is what can be pressed, and amber stands next to what must be heeded.
 
 No colour is the only one that says something: a word, a form or a lightness says it as well.
 """
@@ -25,7 +25,7 @@ class Scheme(NamedTuple):
       line: what parts things.
       first: violet.
       second: amber.
-      third: grey, of what a figure marks besides.
+      third: grey, of what a figure marks as well.
       heed: the ground of what must be heeded.
     """
 

@@ -55,8 +55,8 @@ class EventFile:
           folder: is created; TensorBoard's --logdir.
           rows: of metrics.jsonl, cut to the step that the run stands at.
           hparams: {'optimizer.learning_rate': 0.001, …}.
-          metrics: 'eval/loss', … which the table of runs shows beside them.
-          report: is told of an older file that is damaged.
+          metrics: 'eval/loss', … which the table of runs shows next to them.
+          report: gets a line about an older file that is damaged.
 
         Raises:
           UserError: the folder cannot be read or written.
@@ -68,7 +68,7 @@ class EventFile:
             curves, images = _read(older, report)
             # Readers take files by name; two starts within a second need names of their own.
             self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-            # If a crash leaves older files beside this one, TensorBoard drops what they hold.
+            # If a crash leaves older files next to this one, TensorBoard drops what they hold.
             self._add(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
             for part in _hparams(hparams, metrics):
                 self._add(Event(wall_time=time.time(), summary=part))

@@ -42,7 +42,7 @@ def draw_prediction(
     title: str,
     colour: bool = True,
 ) -> str:
-    """Draws a picture with the probabilities of its classes beside it, at most 80 columns wide.
+    """Draws a picture with the probabilities of its classes next to it, at most 80 columns wide.
 
     Two rows of pixels make one line. An arrow marks the most probable class. Of more than 14
     classes the 14 most probable are drawn, in falling order.

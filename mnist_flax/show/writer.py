@@ -32,7 +32,7 @@ class Writer:
 
     Attributes:
       rows: how many the file holds.
-      event_file: where they go besides, for TensorBoard; None without config.tensorboard.
+      event_file: where they go as well, for TensorBoard; None without config.tensorboard.
       writers: who is told of them; None without config.writers.
     """
 

@@ -100,7 +100,7 @@ def _check_fields(name: str, builder: Any, fields: Mapping[str, Any]) -> None:
     """Raises UsageError for a field that the builder does not take."""
     try:
         known = inspect.signature(builder).parameters
-    except (TypeError, ValueError):  # no function; what it is instead is told when it is called
+    except (TypeError, ValueError):  # no function; what it is instead is reported when it is called
         return
     takes_all = any(each.kind is each.VAR_KEYWORD for each in known.values())
     if unknown := sorted(fields.keys() - known.keys()):

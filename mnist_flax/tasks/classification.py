@@ -125,7 +125,7 @@ def loss_fn(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[jax.Array, tuple[dict[str, Any], Sums]]:
-    """Mean softmax cross-entropy of a batch; beside it the new batch statistics and the sums.
+    """Mean softmax cross-entropy of a batch; next to it the new batch statistics and the sums.
 
     With label smoothing a, the labels that the loss is computed from are 1 - a + a / K at their own
     class and a / K at the others (arXiv 1512.00567). What a label adds to the loss is multiplied by

@@ -1,4 +1,4 @@
-"""Learn from another network: its probabilities, softened, and the labels besides."""
+"""Learn from another network: its probabilities, softened, and the labels as well."""
 
 import functools
 from typing import Any
@@ -103,7 +103,7 @@ def loss_fn(
     logits, changed = apply_train(model, student(variables), batch.images, key)
     require_width(model, logits, batch.images, num_classes, "")
     loss, sums = label_loss(logits, batch, label_smoothing, class_weights)
-    if teacher_weight:  # with none, a classification, to the bit
+    if teacher_weight:  # with none, a classification, bit for bit
         # On a CPU a forward pass of another order of axes would be slow in a loop.
         look = cpu.for_backend(functools.partial(apply_eval, _known(teacher)))
         wanted = look(variables[TEACHER], batch.images)

@@ -44,7 +44,7 @@ class Programs:
         is first called.
       eval_chunk: (so_far, variables, feed, first, count) -> Evaluated, with `count` batches of the
         evaluation's source added, from the first-th on. What it is added to is donated.
-      extra_chunks: likewise, of the sources that are evaluated besides, by their splits' names.
+      extra_chunks: likewise, of the sources that are evaluated as well, by their splits' names.
       slow_layers: those for whose sake the steps of a chunk, and the batches of an evaluation, are
         called from Python, one by one.
       seconds: how long compilation took.

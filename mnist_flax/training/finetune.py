@@ -100,7 +100,7 @@ def refuse_init_from(task: Task, name: str, source: InitFrom | None) -> None:
 
 
 def _arrays(source: InitFrom) -> tuple[Path, list[tuple[str, _Offered]]]:
-    """Returns where the arrays are, and each with its collection, which a file need not tell."""
+    """Returns where the arrays are, and each with its collection, which a file need not say."""
     if source.path.is_file():
         told = []
         for full, array in read_weights(source.path).items():
@@ -160,7 +160,7 @@ def _rule(text: str) -> tuple[str, re.Pattern[str], str]:
         raise UsageError(f"--init_map={text}: must be PATTERN=>NAME, such as 'backbone/(.*)=>\\1'.")
     try:
         compiled = re.compile(pattern)
-        # Python tells of a group that is not there only where something matches.
+        # Python reports a group that is not there only where something matches.
         groups = [int(group) for group in re.findall(r"\\(\d+)", replacement)]
         if wrong := [group for group in groups if group > compiled.groups]:
             raise re.error(f"invalid group reference {wrong[0]}")

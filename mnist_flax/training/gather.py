@@ -38,10 +38,10 @@ class Plan:
       dataset: what the data are; their images are reached through the two sources.
       source: of the training batches.
       eval_source: of the batches that are evaluated during training.
-      extra_sources: of those that are evaluated besides, by the names of their splits.
+      extra_sources: of those that are evaluated as well, by the names of their splits.
       spec: what the task was told of the data.
       task: what is learnt.
-      measure: of whole evaluations, beside the task's means.
+      measure: of whole evaluations, apart from the task's means.
       observers: of the task and of the config.
       writers: of the config.
       times: when what happens.
@@ -77,7 +77,7 @@ def check(config: ConfigDict, given: bool = False) -> None:
         config,
         others=(
             pretended_task,
-            lambda c: find_observers(c.observers or ()),  # None is told already
+            lambda c: find_observers(c.observers or ()),  # None is reported already
             lambda c: find_writers(c.writers or ()),
             lambda c: create_augment(c.augment),
             lambda c: data.check(c.data, given),
@@ -102,7 +102,7 @@ def _refuse_extra_measures(config: ConfigDict) -> None:
     """Raises UsageError for extra splits of a task that measures more than means over images."""
     measure = ""
     if config.data.extra_eval_splits:
-        with contextlib.suppress(UsageError):  # it is told already
+        with contextlib.suppress(UsageError):  # it is reported already
             measure = pretended_task(config).measure
     if measure:
         raise UsageError(
@@ -116,7 +116,7 @@ def _refuse_wrong_length(config: ConfigDict) -> None:
     """Raises UsageError for a run without steps, or for steps where nothing is trained."""
     try:
         trains = pretended_task(config).trains
-    except UsageError:  # it is told already; whether there is anything to train is not known
+    except UsageError:  # it is reported already; whether there is anything to train is not known
         return
     if trains and config.num_steps == 0:
         raise UsageError("config.num_steps=0: must be at least 1.")
@@ -138,7 +138,7 @@ def gather(
 
     Args:
       config: checked.
-      report: is told of a download.
+      report: gets a line about a download.
       placement: the devices that the run is on.
       given: data that are handed in, as data.handed_in.read takes them; None for those that the
         config names.

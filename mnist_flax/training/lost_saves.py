@@ -18,7 +18,7 @@ def refuse_lost_saves(workdir: Path, best: str) -> None:
     """Refuses a run that has been saved and whose saves are gone: its rows would be cut.
 
     A run that was killed before its first save has rows, too, and starts again. To be called
-    before the folder of the saves is created: that it is missing tells something.
+    before the folder of the saves is created: that it is missing means something.
 
     Args:
       workdir: is only read.

@@ -39,7 +39,7 @@ def with_own_data(config: ConfigDict, workdir: Path, report: Callable[[str], Non
 
 
 def _recorded(workdir: Path) -> dict[str, Any]:
-    """Returns what config.json tells of the data of a saved run; {} where it tells nothing.
+    """Returns what config.json says of the data of a saved run; {} where it says nothing.
 
     What does not tell it is written anew; what the newest save says is compared in any case.
     """

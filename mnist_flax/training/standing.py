@@ -52,7 +52,7 @@ def stands(
     """Returns where a run stands when it is opened.
 
     Args:
-      workdir: its rows tell whether the saved step was evaluated.
+      workdir: its rows say whether the saved step was evaluated.
       saved: metadata of the save that it goes on from.
       state: of that save, or the first.
       task: names the metric that chooses.

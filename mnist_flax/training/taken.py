@@ -74,7 +74,7 @@ def with_taken(
     Args:
       config: checked.
       workdir: of the run.
-      report: is told what must be known.
+      report: gets what must be known.
 
     Raises:
       UserError: a workdir is missing, or what it holds does not fit.
@@ -148,7 +148,7 @@ def _written(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 
 
 def _unsaid(data: ConfigDict) -> bool:
-    """Whether a config says nothing of its data, but where they are and what is seen besides."""
+    """Whether a config says nothing of its data, but where they are and what is seen as well."""
     said = diff(default_config().data.to_dict(), data.to_dict())
     return not [name for name in said if name.partition(".")[0] not in BESIDES]
 

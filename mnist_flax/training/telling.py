@@ -1,4 +1,4 @@
-"""What a run consists of, and what it tells beside its rows: observers, its rates, why it ends."""
+"""What a run says apart from its rows: what it consists of, its observers, why it ends."""
 
 import functools
 import math

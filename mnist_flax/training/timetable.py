@@ -9,7 +9,7 @@ from mnist_flax.errors import UsageError
 
 
 class Times(NamedTuple):
-    """How often a run does what costs time beside its steps."""
+    """How often a run does what costs time apart from its steps."""
 
     rows: int
     evaluations: int
@@ -43,7 +43,7 @@ class Timetable:
     Attributes:
       total_steps: the run ends here; every event is due here.
       steps_per_epoch: full batches in the training data, as extended.
-      log_every: between training rows; there is one at step 1 besides.
+      log_every: between training rows; there is one at step 1 as well.
       eval_every: between evaluations.
       checkpoint_every: between saves.
       window: steps that are looked at apart; chunks end at its ends.

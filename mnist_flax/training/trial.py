@@ -54,7 +54,7 @@ class Trial(NamedTuple):
       steps: timed, each with the data that it is fed; None where nothing is trained.
       batches: of an evaluation, likewise.
       finite: whether nothing became NaN or infinite.
-      memory: None where the backend does not tell.
+      memory: None where the backend does not say.
       slow_layers: as Programs has them.
     """
 

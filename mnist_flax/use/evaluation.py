@@ -14,7 +14,7 @@ from mnist_flax.use.restore import Restored
 
 
 def find_measure(task: Task, config: ConfigDict, dataset: Dataset, images: Images) -> Measure:
-    """Returns what the task has measured of an evaluation of these images, beside its means.
+    """Returns what the task has measured of an evaluation of these images, apart from its means.
 
     Args:
       task: names it.

@@ -65,7 +65,7 @@ def judge_drawings(config: ConfigDict, dataset: Dataset, images: Images) -> Meas
 
 @dataclass(frozen=True)
 class Judged:
-    """Drawings, judged beside images.
+    """Drawings, judged next to images.
 
     Attributes:
       judge: a trained classification.
@@ -84,7 +84,7 @@ class Judged:
           arXiv 1706.08500, with this judge in the place of Inception).
         frechet_floor: likewise of as many training images: nothing that draws as well as they are
           drawn gets far below it. It depends on the number of images.
-        confident_share: the share of drawings that the judge gives a class at 0.8 or more, beside
+        confident_share: the share of drawings that the judge gives a class at 0.8 or more, next to
           that of the images, confident_share_of_images.
         nearest_train: the median distance (L2, pixels in [0, 1]) to the nearest training image; far
           below that of the images, nearest_train_of_images, drawings are copies.
@@ -108,7 +108,7 @@ class Judged:
 
     @functools.cached_property
     def _reference(self) -> tuple["Moments", dict[str, float]]:
-        """The moments of the images' features, and what stands beside drawings: once a run."""
+        """The moments of the images' features, and what stands next to drawings: once a run."""
         count = min(len(self.images), len(self.train))
         # Evenly over the training images: files may be sorted by class.
         places = np.linspace(0, len(self.train) - 1, count).round().astype(int)

@@ -135,7 +135,7 @@ def require_classes(class_names: Sequence[str], outputs: Mapping[str, np.ndarray
 def answer_row(
     outputs: Mapping[str, np.ndarray], class_names: Sequence[str], picture: Fitted
 ) -> dict[str, Any]:
-    """Returns what is told of one image, as JSON takes it; the same to a terminal and over HTTP.
+    """Returns the answer for one image, as JSON takes it; the same to a terminal and over HTTP.
 
     Args:
       outputs: of task.predict by name, without the batch's axis.

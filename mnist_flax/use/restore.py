@@ -24,7 +24,7 @@ from mnist_flax.tasks import create_task
 from mnist_flax.workdir.checkpoints import Checkpoints
 from mnist_flax.workdir.files import read_config
 
-_OTHERS = {"batch_size", "task.judge"}  # that may be overridden, beside the data
+_OTHERS = {"batch_size", "task.judge"}  # that may be overridden, apart from the data
 _OTHER_DATA = {"data.name", "data.data_dir"}
 
 
@@ -35,7 +35,7 @@ class Restored:
     Attributes:
       config: the run's own, with the overrides that inference allows.
       task: what was learnt; its functions take state.variables.
-      state: to the bit; state.step says when.
+      state: bit for bit; state.step says when.
       checkpoint: the folder it was read from.
       trained_on: its data, as workdir/metadata.py describes them.
       class_names: of these data.
@@ -116,7 +116,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
             config.data.select_split = ""
         if not _OTHER_DATA & overrides.keys():
             named, found = config.data.data_dir, trained_on.get("data_dir")
-            if named is None or isinstance(named, str):  # else it is told below
+            if named is None or isinstance(named, str):  # else it is reported below
                 config.data.data_dir = place.of_a_run(named, found)
         refuse_other_splits(config, overrides)
         own, (config, _) = config.data, overridden(config, overrides)
@@ -171,7 +171,7 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
 def _refuse_modules_inside(workdir: Path, config: ConfigDict) -> None:
     """Raises UserError if the config names Python in the workdir: opening a run executes nothing.
 
-    A network of the user's own lies where the user works, or beside the recipe.
+    A network of the user's own lies where the user works, or next to the recipe.
     """
     for field, value in flatten(config).items():
         if field.startswith("data."):  # folders and splits

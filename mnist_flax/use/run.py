@@ -29,7 +29,7 @@ from mnist_flax.workdir.rows import read_rows
 class RestoredRun(Restored):
     """A run out of its folder, at one of its saves.
 
-    What there is to say beside an answer, as the command says it, goes to stderr.
+    What there is to say next to an answer, as the command says it, goes to stderr.
 
     Attributes:
       workdir: its folder.

@@ -7,7 +7,7 @@
     chosen_on.npy    and of those that choose its best save
     checkpoints/     checkpoints.py: the newest saves, the best one, which one goes
                      saves.py: one save written and read; digests.py notices damage
-                     metadata.py: what a save tells beside its arrays
+                     metadata.py: what a save says apart from its arrays
                      plain_path.py has Orbax take any name for a name
     .lock, .holder   lock.py: one process at a time
     tensorboard/     show/tensorboard.py

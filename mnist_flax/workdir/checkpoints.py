@@ -50,7 +50,7 @@ class Checkpoints:
         Args:
           directory: workdir/checkpoints; made absolute, since Orbax fails on relative paths.
           keep: how many of the newest saves stay.
-          read_only: creates, cleans and deletes nothing; for use beside a run that trains.
+          read_only: creates, cleans and deletes nothing; for use next to a run that trains.
           to_train: whether what is said of damage is for a run that goes on; None: unless it is
             read only.
         """
@@ -197,7 +197,7 @@ class Checkpoints:
         return self.metadata(steps[-1])["evaluation"] if steps else None
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """Returns the state that was saved under a step, to the bit.
+        """Returns the state that was saved under a step, bit for bit.
 
         Args:
           step: one of steps().

@@ -53,7 +53,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[
 
 
 def processor() -> str:
-    """Returns the processor's name, as far as the system tells it."""
+    """Returns the processor's name, as far as the system says it."""
     return fields().get("model name") or platform.processor() or platform.machine()
 
 

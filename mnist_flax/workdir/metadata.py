@@ -1,4 +1,4 @@
-"""What a save tells beside its arrays: where the run stood, of what config, data and machine."""
+"""What a save says apart from its arrays: where the run stood, of what config, data and machine."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -32,7 +32,7 @@ def silent_after_failure() -> Iterator[None]:
     """Drops what tensorstore's threads and asyncio still have to say of a save that failed.
 
     When one array cannot be read or written, Orbax closes its event loop, and each array that is
-    done after that prints a traceback of its own beside our message. They may come late: where
+    done after that prints a traceback of its own next to our message. They may come late: where
     something failed, the silence stays.
     """
     hook = sys.unraisablehook

@@ -152,7 +152,7 @@ class Saves:
         return metadata
 
     def read(self, step: int, like: TrainState, written: str | None = None) -> TrainState:
-        """Returns a state to the bit, in NumPy's arrays if `like` has such, else in JAX's.
+        """Returns a state bit for bit, in NumPy's arrays if `like` has such, else in JAX's.
 
         Args:
           step: one of steps().
@@ -198,7 +198,7 @@ def _clear_away(folder: Path) -> None:
 
 
 def _target(leaf: Any) -> Any:
-    """Returns what Orbax is told of a leaf that it restores."""
+    """Returns what Orbax is given for a leaf that it restores."""
     return leaf if isinstance(leaf, np.ndarray) else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 

@@ -97,8 +97,11 @@ def test_it_trains_by_a_recipes_name_and_names_itself_in_what_it_says(
 
 def test_how_an_extra_is_installed_there(installed: Installed) -> None:
     assert installing("onnx") == "pip install -e '.[onnx]'"
-    code = "from mnist_flax.errors import installing; print(installing('onnx'))"
-    assert installed.run(sys.executable, "-c", code).stdout == "pip install 'mnist-flax[onnx]'\n"
+    code = "from mnist_flax.errors import installing; print(*map(installing, ('onnx', 'none')))"
+    assert installed.run(sys.executable, "-c", code).stdout == (
+        "pip install 'jax2onnx>=0.13' 'onnxruntime>=1.24.1' "
+        "pip install -e '.[none]' in the repository's folder\n"
+    )
 
 
 def test_the_version_is_a_line_and_waits_for_no_jax() -> None:
