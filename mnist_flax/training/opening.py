@@ -12,7 +12,7 @@ from ml_collections import FrozenConfigDict
 from mnist_flax.config import OF_EXTRA_SPLITS, flatten
 from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import TrainState
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UsageError, UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
 from mnist_flax.show.writers import Context, Writers
@@ -87,7 +87,13 @@ def opened(
         at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
         writer = Writer(workdir, console, plan.dataset.name)
         finished = is_finished(plan, at, state)
-        plan.times.require_window(plan.times.total_steps if finished else at.step)
+        if finished and plan.times.window:
+            raise UsageError(
+                f"--profile={plan.times.window}: the run in {workdir} is finished, at step "
+                f"{at.step:,}: no step is left, and nothing is profiled. Leave it out, train longer, "
+                "or name another --workdir."
+            )
+        plan.times.require_window(at.step)
         if finished:
             console.say("\n".join([*plan.dataset.notes, finished_told(plan, workdir, at.step)]))
             yield Opened(state, at, checkpoints, writer, finished=True)
