@@ -19,6 +19,7 @@ from mnist_flax.show.counted import counted
 from mnist_flax.workdir.files import CONFIG_FILE, read_config
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import last_evaluation, read_rows
+from mnist_flax.workdir.saves import saved_steps
 
 
 def sweep(launch: Launch) -> int:
@@ -67,7 +68,7 @@ def _train_all(
     faults = {}
     for event in run_pinned(commands, slots, lambda: stop.signal):
         if not isinstance(event, Ended):
-            say(f"started   {waiting[event].name}")
+            say(_begins(waiting[event].name, folder))
             continue
         run = waiting[event.index]
         if event.stopped:
@@ -79,6 +80,12 @@ def _train_all(
             faults[run.name] = fault
         say(f"{line} ({done} of {len(swept.runs)})")
     return faults
+
+
+def _begins(name: str, folder: Path) -> str:
+    """Says that a run starts, or from which of its saves it goes on."""
+    saved = saved_steps(folder / name / "checkpoints")
+    return f"resumed   {name}, at step {saved[-1]:,}" if saved else f"started   {name}"
 
 
 def _became(run: SweepRun, folder: Path, swept: Sweep, ended: Ended) -> tuple[str, str]:

@@ -90,8 +90,8 @@ def opened(
         if finished and plan.times.window:
             raise UsageError(
                 f"--profile={plan.times.window}: the run in {workdir} is finished, at step "
-                f"{at.step:,}: no step is left, and nothing is profiled. Leave it out, train longer, "
-                "or name another --workdir."
+                f"{at.step:,}: no step is left, and nothing is profiled. Leave it out, train "
+                "longer, or name another --workdir."
             )
         plan.times.require_window(at.step)
         if finished:
