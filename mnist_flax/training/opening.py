@@ -18,6 +18,7 @@ from mnist_flax.show.writer import Writer
 from mnist_flax.show.writers import Context, Writers
 from mnist_flax.training import finetune, lost_saves, resume, taken
 from mnist_flax.training.compilation import Compiler, init_state
+from mnist_flax.training.finished import finished_told
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, consequence, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
@@ -180,24 +181,6 @@ def _say_measure(workdir: Path, measure: Measure, writer: Writer, step: int) -> 
     """Says what evaluations are measured with, once in a run and whenever it is another thing."""
     if measure.told and _measured_with(workdir).get("message") != measure.told:
         writer.event(step, "measure", measure.told, digest=measure.digest)
-
-
-def finished_told(plan: Plan, workdir: Path, step: int) -> str:
-    """Says that a run is finished, and what would have it go on."""
-    message = f"The run in {workdir} is finished: it stands at step {step:,}."
-    if not plan.task.trains:
-        message = f"The {plan.config.task.name} in {workdir} is complete: it has no steps to train."
-    if step < plan.times.total_steps:
-        patience = plan.config.early_stopping_patience
-        message += (
-            f" It ended early, by config.early_stopping_patience={patience}: it goes on with a "
-            "larger one."
-        )
-    if plan.config.tensorboard and not (workdir / "tensorboard").exists():
-        message += " Event files for TensorBoard take one more step."
-    if plan.writers:
-        message += " Its writers are called again with one more step."
-    return message
 
 
 @contextlib.contextmanager
