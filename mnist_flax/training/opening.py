@@ -22,7 +22,13 @@ from mnist_flax.training.finished import finished_told
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, consequence, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
-from mnist_flax.workdir.known_images import CHOSEN_ON_FILE, count_known, keep_chosen, keep_known
+from mnist_flax.workdir.known_images import (
+    CHOSEN_ON_FILE,
+    Known,
+    count_known,
+    keep_chosen,
+    keep_known,
+)
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import read_rows
 
@@ -149,10 +155,21 @@ def _say_known_images(plan: Plan, workdir: Path, writer: Writer, step: int, star
         known = count_known(workdir, split.images, chosen=False)
         if known.trained_on:
             message = (
-                f"{known.trained_on:,} of the {known.images:,} images of {field} are trained on, "
-                f"too, by their digests: {told}."
+                f"{field}: {_share(known)} also among the images to train on (found by their "
+                f"digests): {told}."
             )
             writer.event(step, "known_images", message)
+
+
+def _share(known: Known) -> str:
+    """Returns 'all 37 images are' or '9 of 37 images are', of those that are trained on."""
+    if known.trained_on == known.images:
+        return f"all {known.images:,} images are" if known.images > 1 else "its one image is"
+    return f"{known.trained_on:,} of {known.images:,} images {_is(known.trained_on)}"
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _measured_with(workdir: Path) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def test_a_run_says_what_it_evaluates_besides(with_extra: Path, far: Path) -> No
     ]
     (known,) = events(with_extra, "known_images")
     assert known["message"] == (
-        "37 of the 37 images of config.data.extra_eval_splits.seen are trained on, too, by their "
-        "digests: their figures look better than the network is."
+        "config.data.extra_eval_splits.seen: all 37 images are also among the images to train on "
+        "(found by their digests): their figures look better than the network is."
     )
 
 
@@ -272,7 +272,7 @@ def test_a_finished_run_stays_as_it_is(
     flags = re.findall(r"^  (\w+), without training: (.*)$", told, re.MULTILINE)
     assert [name for name, _ in flags] == ["far", "few"]
     for (_, asked), count in zip(flags, (37, 10), strict=True):
-        done = launch(f"--workdir={tmp_path}", *shlex.split(asked))
+        done = launch(f"--config={TESTS / 'tiny.py'}", f"--workdir={tmp_path}", *shlex.split(asked))
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["examples"] == count
     config.data.extra_eval_splits["seen"] = "train[9:18]"  # others by the same name
@@ -366,7 +366,10 @@ def test_flags_name_them(digits: Path, launch: Launch) -> None:
     assert json.loads(evaluated.stdout)["examples"] == 37
     refused = launch(*tiny, f"{field}.shifted=test", "--mode=eval")
     assert refused.returncode == 2
-    assert "has 'test[:10]', which this mode keeps" in refused.stderr
+    assert (
+        "was trained with 'test[:10]', and only training can change that. Leave it out; other"
+        in refused.stderr
+    )
     wrong = launch(*tiny, f"{field}.eval=test")
     assert wrong.returncode == 2
     assert "config.data.extra_eval_splits.eval: 'eval' cannot be the name of" in wrong.stderr
