@@ -112,7 +112,7 @@ EVENTS = {
     ),
     "predictions": Event("the first twenty, at the end", ("classes", "labels")),
     "lost_classes": Event("classes that are never predicted"),
-    "flat_loss": Event("the loss has not fallen in the first epoch"),
+    "flat_loss": Event("the loss has not fallen in the first epoch that ends after 100 steps"),
     "no_rate": Event("a learning rate that no row can show", ("rates",)),
     "not_finite": Event("NaN or infinity in the evaluation of an extra split"),
     "plateau": Event("the learning rate is lowered, by `plateau_patience`"),

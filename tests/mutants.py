@@ -1222,7 +1222,7 @@ MUTANTS = (
     Mutant(
         "profile: a window behind the run is taken",
         "training/opening.py",
-        "        plan.times.require_window(plan.times.total_steps if finished else at.step)\n",
+        "        plan.times.require_window(at.step)\n",
         "",
         "tests/training/test_profile.py -k go_on",
     ),

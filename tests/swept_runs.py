@@ -9,7 +9,7 @@ from mnist_flax.report.sweep_table import SweptRun
 from mnist_flax.workdir.files import write_config
 from mnist_flax.workdir.rows import append_row
 
-ACCURACY = Metric(".4f", larger_is_better=True)
+ACCURACY = Metric(".4f", larger_is_better=True, bounds=(0, 1))
 
 
 def swept_run(

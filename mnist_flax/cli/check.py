@@ -18,6 +18,7 @@ from mnist_flax.errors import UsageError, UserError
 if TYPE_CHECKING:
     from mnist_flax.training.gather import Plan
     from mnist_flax.training.outlook import Outlook
+    from mnist_flax.training.timetable import Timetable
     from mnist_flax.training.trial import Timed, Trial
 
 
@@ -100,7 +101,10 @@ def _say_layers(plan: "Plan") -> None:
 
 
 def _say_steps(plan: "Plan", outlook: "Outlook | None") -> None:
+    from mnist_flax.show.counted import counted
+
     times, since = plan.times, outlook.step if outlook else 0
+    finished = outlook is not None and outlook.finished
     if not plan.task.trains:
         say(
             f"Steps: none, for the task {plan.config.task.name!r} trains nothing. It is evaluated "
@@ -109,17 +113,39 @@ def _say_steps(plan: "Plan", outlook: "Outlook | None") -> None:
         return
     left, epochs = times.times_after(since), times.total_steps / times.steps_per_epoch
     ahead = "" if not since else f" Ahead from step {since:,}:"
-    first = "at step 1, " if not since else ""
+    several = "epochs" if epochs != 1 else "epoch"
     say(
-        f"Steps: {times.total_steps:,}, which are {epochs:.4g} epochs of "
-        f"{times.steps_per_epoch:,}.{ahead}"
+        f"Steps: {times.total_steps:,}, which are {epochs:.4g} {several} of "
+        f"{times.steps_per_epoch:,}.{'' if finished else ahead}"
     )
-    say(f"  {left.rows:,} training rows: {first}every {times.log_every:,} steps, and at the end")
-    say(f"  {left.evaluations:,} evaluations: every {times.eval_every:,} steps, and at the end")
+    if finished:
+        return
     best = ", and the best besides" if plan.task.best else ""
-    say(f"  {left.saves:,} saves: every {times.checkpoint_every:,} steps, and at the end{best}")
+    for count, noun, when in (
+        (left.rows, "training row", _when(times, since, times.log_every, from_start=True)),
+        (left.evaluations, "evaluation", _when(times, since, times.eval_every)),
+        (left.saves, "save", _when(times, since, times.checkpoint_every) + best),
+    ):
+        say(f"  {counted(count, noun)}: {when}")
     if plan.config.early_stopping_patience:
         say("  or fewer: config.early_stopping_patience may end the run earlier")
+
+
+def _when(times: "Timetable", since: int, every: int, from_start: bool = False) -> str:
+    """Returns 'at step 1, every 10 steps, and at the end': only of what comes after `since`.
+
+    Args:
+      times: of the run.
+      since: the step that it goes on from.
+      every: so many steps.
+      from_start: whether the first step has one, too.
+    """
+    parts = (
+        ["at step 1"] if from_start and not since and every > 1 and times.total_steps > 1 else []
+    )
+    if (times.total_steps - 1) // every > since // every:  # one at least before the end
+        parts.append("every step" if every == 1 else f"every {every:,} steps")
+    return ", ".join([*parts, "and at the end" if parts else "at the end"])
 
 
 def _say_trial(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
@@ -144,32 +170,36 @@ def _say_trial(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
     say(f"A batch of an evaluation takes {_told(trial.batches, 'batch')}.")
     if not trial.finite:
         say("Warning: NaN or infinity within these first steps: the run would diverge.")
-    _say_duration(plan, trial, outlook)
+    if outlook is None or not outlook.finished:
+        say(_duration(plan, trial, outlook.step if outlook else 0))
 
 
 def _told(timed: "Timed", what: str) -> str:
     """Returns '61.2 ms: the median of 5 chunks of 3 steps, from 60.1 to 63.0 ms'."""
-    several = {"step": "steps", "batch": "batches"}[what]
-    each = what if timed.length == 1 else several
+    from mnist_flax.show.counted import counted
+
     low, high = 1000 * min(timed.seconds), 1000 * max(timed.seconds)
-    chunks = f"{len(timed.seconds)} chunk{'s' * (len(timed.seconds) > 1)}"
     return (
-        f"{1000 * timed.median:.3g} ms: measured, the median of {chunks} of {timed.length:,} "
-        f"{each}, from {low:.3g} to {high:.3g} ms"
+        f"{1000 * timed.median:.3g} ms: measured, the median of "
+        f"{counted(len(timed.seconds), 'chunk')} of {counted(timed.length, what)}, from {low:.3g} "
+        f"to {high:.3g} ms"
     )
 
 
-def _say_duration(plan: "Plan", trial: "Trial", outlook: "Outlook | None") -> None:
-    if outlook and outlook.finished:
-        return
-    since = outlook.step if outlook else 0
-    steps = (plan.times.total_steps - since) * (trial.steps.median if trial.steps else 0)
-    batches = plan.times.times_after(since).evaluations * plan.eval_source.steps_per_epoch
-    evaluations = batches * trial.batches.median
-    say(
-        f"Estimated duration: {_clock(trial.compile_seconds + steps + evaluations)}, of which "
-        f"{_clock(steps)} for steps and {_clock(evaluations)} for evaluations, if nothing else "
-        "needs the machine. The start, saves and pictures are not counted."
+def _duration(plan: "Plan", trial: "Trial", since: int) -> str:
+    """Says how long the run would take from this step on, and what of it that is."""
+    sources = [plan.eval_source, *plan.extra_sources.values()]
+    batches = sum(source.steps_per_epoch for source in sources)
+    evaluations = 1 if not plan.task.trains else plan.times.times_after(since).evaluations
+    parts = {"to compile": trial.compile_seconds}
+    if trial.steps:
+        parts["for steps"] = (plan.times.total_steps - since) * trial.steps.median
+    parts["for evaluations"] = evaluations * batches * trial.batches.median
+    *others, last = (f"{_clock(seconds)} {of}" for of, seconds in parts.items())
+    return (
+        f"Estimated duration: {_clock(sum(parts.values()))}, of which {', '.join(others)} and "
+        f"{last}, if nothing else needs the machine. Not counted: Python's start, reading the "
+        "data, saves and pictures."
     )
 
 

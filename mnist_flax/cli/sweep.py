@@ -15,9 +15,11 @@ from mnist_flax.cli.sweep_plan import Sweep, SweepRun, planned
 from mnist_flax.cli.sweep_processes import CONSOLE_FILE, Ended, Slots, find_slots, run_pinned
 from mnist_flax.config import WHAT_IS_EVALUATED, diff
 from mnist_flax.errors import UserError
+from mnist_flax.show.counted import counted
 from mnist_flax.workdir.files import CONFIG_FILE, read_config
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import last_evaluation, read_rows
+from mnist_flax.workdir.saves import saved_steps
 
 
 def sweep(launch: Launch) -> int:
@@ -45,17 +47,13 @@ def _say_what_starts(swept: Sweep, folder: Path, at_once: int, told: str) -> Non
     points = len({run.point_name for run in swept.runs})
     seeds = len({run.seed for run in swept.runs})
     say(
-        f"Sweep in {folder}: {_count(len(swept.runs), 'run')}, of {_count(points, 'point')} and "
-        f"{_count(seeds, 'seed')}, {at_once} at once. {told}"
+        f"Sweep in {folder}: {counted(len(swept.runs), 'run')}, of {counted(points, 'point')} and "
+        f"{counted(seeds, 'seed')}, {at_once} at once. {told}"
     )
     asked = {run.name for run in swept.runs}
     left = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))
     if unasked := [name for name in left if name not in asked]:
         say(f"No longer asked for, and left as they are: {', '.join(unasked)}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _train_all(
@@ -65,12 +63,12 @@ def _train_all(
     waiting = [run for run in swept.runs if not _is_finished(run, folder, swept)]
     done = len(swept.runs) - len(waiting)
     if done:
-        say(f"Finished before: {_count(done, 'run')}.")
+        say(f"Finished before: {counted(done, 'run')}.")
     commands = {folder / run.name: run.command(launch, folder) for run in waiting}
     faults = {}
     for event in run_pinned(commands, slots, lambda: stop.signal):
         if not isinstance(event, Ended):
-            say(f"started   {waiting[event].name}")
+            say(_begins(waiting[event].name, folder))
             continue
         run = waiting[event.index]
         if event.stopped:
@@ -82,6 +80,12 @@ def _train_all(
             faults[run.name] = fault
         say(f"{line} ({done} of {len(swept.runs)})")
     return faults
+
+
+def _begins(name: str, folder: Path) -> str:
+    """Says that a run starts, or from which of its saves it goes on."""
+    saved = saved_steps(folder / name / "checkpoints")
+    return f"resumed   {name}, at step {saved[-1]:,}" if saved else f"started   {name}"
 
 
 def _became(run: SweepRun, folder: Path, swept: Sweep, ended: Ended) -> tuple[str, str]:

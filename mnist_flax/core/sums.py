@@ -17,11 +17,13 @@ class Metric(NamedTuple):
       format: as Python's format() takes it: '.4f'.
       larger_is_better: whether more of it is better, as of an accuracy.
       summed: whether it is no mean but the sum itself, as a number of steps is.
+      bounds: the least and the largest value that it can have, (0, 1) of a share; None: not known.
     """
 
     format: str = ".4f"
     larger_is_better: bool = False
     summed: bool = False
+    bounds: tuple[float, float] | None = None
 
 
 def empty(like: Mapping[str, Any]) -> Sums:

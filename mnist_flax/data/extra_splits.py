@@ -6,7 +6,7 @@ is left out is the run's own, and the split 'test'; the other fields of config.d
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +34,8 @@ def faults(config_data: Any) -> list[str]:
         field = f"{_FIELD}.{name}"
         if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name in _TAKEN:
             told.append(
-                f"{field}: is no name for it. Take a word of letters, digits and _, other than "
-                f"{', '.join(_TAKEN)}."
+                f"{field}: {name!r} cannot be the name of a split. Take a word of letters, digits "
+                f"and _, other than {', '.join(_TAKEN)}."
             )
         parts = dict(asked) if isinstance(asked, Mapping | ConfigDict) else {"split": asked}
         given = {part: value for part, value in parts.items() if value is not None}
@@ -111,6 +111,21 @@ def with_others(dataset: Dataset, config_data: Any, report: Callable[[str], None
     return replace(dataset, extra=ordered)
 
 
+def _what_helps(shape: Sequence[int], ours: Sequence[int]) -> str:
+    """Says what makes images of one shape [H, W, C] those of another."""
+    told = []
+    if shape[-1] != ours[-1]:
+        kinds = {1: ("grey", "L"), 3: ("colour", "RGB")}
+        (theirs, _), (wanted, mode) = kinds[shape[-1]], kinds[ours[-1]]
+        told.append(
+            f"They are {theirs}, and the run's are {wanted}: give {wanted} ones; Pillow's "
+            f"image.convert({mode!r}) makes them."
+        )
+    if shape[:-1] != ours[:-1]:
+        told.append("Give such ones, or have all scaled to squares with config.data.resize.")
+    return " ".join(told)
+
+
 def _is_other(asked: Any) -> bool:
     if isinstance(asked, str):
         return False
@@ -141,8 +156,8 @@ def _other(
     ours, shape = dataset.train.images.shape[1:], chosen.images.shape[1:]
     if shape != ours:
         raise UserError(
-            f"{raw.source}: images {list(shape)}, those of the run are {list(ours)}. Give such "
-            "ones, or have all scaled to squares with config.data.resize."
+            f"{raw.source}: images {list(shape)}, those of the run are {list(ours)}. "
+            f"{_what_helps(shape, ours)}"
         )
     # A dataset of these alone, for what is done to whole ones.
     alone = Dataset(found.name, raw.source, chosen, chosen, raw.class_names, "", raw.notes)

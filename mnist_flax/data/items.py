@@ -47,9 +47,11 @@ def read_items(
         if index == 0:
             images = _room(count, image.shape, which)
         if image.shape != images.shape[1:]:
+            sizes_differ = image.shape[:2] != images.shape[1:3]
             raise UsageError(
                 f"{where}: its image is {list(image.shape)}, but that of {which}[0] is "
-                f"{list(images.shape[1:])}. Make all alike; config.data.resize=28 scales them."
+                f"{list(images.shape[1:])}. Make all alike"
+                f"{'; config.data.resize=28 scales them' if sizes_differ else ''}."
             )
         images[index] = image
     scaled = sizes - {(side, side)} if side is not None else ()

@@ -89,7 +89,9 @@ def make_table(runs: Sequence[SweptRun], metric_name: str, metric: Metric) -> Ta
             evaluated_on = (field, data[field.removeprefix("data.")])
     varied = {run.point: run.varied for run in runs}
     sign = -1 if metric.larger_is_better else 1
-    summaries = {point: summarize([*of.values()]) for point, of in values.items() if of}
+    summaries = {
+        point: summarize([*of.values()], metric.bounds) for point, of in values.items() if of
+    }
 
     def place(point: str) -> tuple[int, float]:
         known = summaries.get(point)
@@ -104,7 +106,9 @@ def make_table(runs: Sequence[SweptRun], metric_name: str, metric: Metric) -> Ta
             values=values[point],
             failed=sum(run.point == point and bool(run.fault) for run in runs),
             summary=summaries.get(point),
-            difference=None if point == best else paired(values[point], values[best]),
+            difference=(
+                None if point == best else paired(values[point], values[best], metric.bounds)
+            ),
         )
         for point in order
     ]
@@ -117,7 +121,7 @@ def heads(table: Table) -> list[str]:
     name = table.metric_name.replace("_", " ")
     told = ["point", "seeds", f"mean {name}", "deviation", "95 % interval", "smallest–largest"]
     if len(table.rows) > 1:
-        told += ["less the best", "its 95 % interval", "p"]
+        told += ["difference from the best", "its 95 % interval", "p"]
     return told
 
 
@@ -148,6 +152,13 @@ def _interval(interval: tuple[float, float] | None, form: str) -> str:
     return "–" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
+def _cut(metric: Metric, name: str) -> str:
+    if metric.bounds is None:
+        return ""
+    low, high = metric.bounds
+    return f", cut at {low:g} and {high:g}, beyond which no {name} lies"
+
+
 def notes(table: Table) -> list[str]:
     """Returns what must be known of the numbers, a sentence or two each."""
     if not table.evaluated_on:
@@ -157,14 +168,15 @@ def notes(table: Table) -> list[str]:
     told = [
         f"The {name} is that of each run's last evaluation, on config.{field}={split!r}; "
         f"{better} is better. The best of several evaluations of a run is not taken.",
-        "Deviation: over the seeds, divided by n - 1. Interval: of the mean, by Student's t. A "
-        "dash stands where one seed has neither.",
+        "Deviation: over the seeds, divided by n - 1. Interval: of the mean, by Student's t"
+        f"{_cut(table.metric, name)}. A dash stands where one seed has neither.",
     ]
     if len(table.rows) > 1:
         told.append(
-            "Differences from the best point are at the same seeds; p is of a paired t-test, "
-            "two-sided, and not corrected for the number of points, of which one was taken for the "
-            "best. A dash: one seed, or differences that are all the same."
+            f"Difference from the best: the point's {name} minus that of the point in the first "
+            "row, at the same seeds; the mean of it. p is of a paired t-test, two-sided, and not "
+            "corrected for the number of points, of which one was taken for the best. A dash: one "
+            "seed, or differences that are all the same."
         )
     if len(table.rows) > 1 and field == "data.eval_split":
         told.append(

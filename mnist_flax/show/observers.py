@@ -161,12 +161,12 @@ def first_predictions(event: str, step: int, row: Mapping[str, Any], context: Co
 
 
 def flat_loss(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
-    """Says so if the loss has not fallen at the end of the first epoch."""
-    if event == "epoch" and row["epoch"] == 1:
+    """Says so if the loss has not fallen when the first epoch ends that a hundred steps precede."""
+    if event == "epoch" and diagnosis.is_judged(row["epoch"], context.steps_per_epoch):
         num_classes = len(context.spec.class_names)
         # A last batch whose step was skipped has no loss.
         last = row.get("last_batch_loss", row["loss"])
-        if flat := diagnosis.flat_loss(row["loss"], last, num_classes):
+        if flat := diagnosis.flat_loss(row["loss"], last, num_classes, row["epoch"]):
             context.say("flat_loss", flat)
 
 

@@ -18,7 +18,7 @@ from mnist_flax.errors import UsageError, together
 from mnist_flax.models import create_model
 from mnist_flax.tasks.networks import apply_eval, apply_train, one_network, require_width
 
-METRICS = {"loss": Metric(), "accuracy": Metric(larger_is_better=True)}
+METRICS = {"loss": Metric(), "accuracy": Metric(larger_is_better=True, bounds=(0, 1))}
 OBSERVERS = ("evaluation_pictures", "lost_classes", "first_predictions", "flat_loss")
 
 

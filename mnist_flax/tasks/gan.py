@@ -23,7 +23,7 @@ from mnist_flax.tasks.networks import init_variables
 # What a judge says of drawings (use/judge.py), where the config names one.
 _JUDGED = {
     "frechet_distance": Metric(".2f"),
-    "confident_share": Metric(larger_is_better=True),
+    "confident_share": Metric(larger_is_better=True, bounds=(0, 1)),
     "nearest_train": Metric(".2f", larger_is_better=True),
 }
 METRICS = {
@@ -32,8 +32,8 @@ METRICS = {
     "fake_loss": Metric(),
     "generator_loss": Metric(),
     # Of evaluations: the discriminator's probability that it is an image.
-    "real_estimate": Metric(),
-    "fake_estimate": Metric(),
+    "real_estimate": Metric(bounds=(0, 1)),
+    "fake_estimate": Metric(bounds=(0, 1)),
 }
 _NEEDED = ("generate", "discriminate", "latent_size")
 

@@ -12,16 +12,23 @@ from ml_collections import FrozenConfigDict
 from mnist_flax.config import OF_EXTRA_SPLITS, flatten
 from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import TrainState
-from mnist_flax.errors import UserError
+from mnist_flax.errors import UsageError, UserError
 from mnist_flax.show.console import Console
 from mnist_flax.show.writer import Writer
 from mnist_flax.show.writers import Context, Writers
 from mnist_flax.training import finetune, lost_saves, resume, taken
 from mnist_flax.training.compilation import Compiler, init_state
+from mnist_flax.training.finished import finished_told
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.standing import Standing, consequence, stands
 from mnist_flax.workdir.checkpoints import Checkpoints
-from mnist_flax.workdir.known_images import CHOSEN_ON_FILE, count_known, keep_chosen, keep_known
+from mnist_flax.workdir.known_images import (
+    CHOSEN_ON_FILE,
+    Known,
+    count_known,
+    keep_chosen,
+    keep_known,
+)
 from mnist_flax.workdir.lock import locked
 from mnist_flax.workdir.rows import read_rows
 
@@ -87,7 +94,13 @@ def opened(
         at = stands(workdir, saved, state, task, checkpoints.best_evaluation())
         writer = Writer(workdir, console, plan.dataset.name)
         finished = is_finished(plan, at, state)
-        plan.times.require_window(plan.times.total_steps if finished else at.step)
+        if finished and plan.times.window:
+            raise UsageError(
+                f"--profile={plan.times.window}: the run in {workdir} is finished, at step "
+                f"{at.step:,}: no step is left, and nothing is profiled. Leave it out, train "
+                "longer, or name another --workdir."
+            )
+        plan.times.require_window(at.step)
         if finished:
             console.say("\n".join([*plan.dataset.notes, finished_told(plan, workdir, at.step)]))
             yield Opened(state, at, checkpoints, writer, finished=True)
@@ -142,10 +155,21 @@ def _say_known_images(plan: Plan, workdir: Path, writer: Writer, step: int, star
         known = count_known(workdir, split.images, chosen=False)
         if known.trained_on:
             message = (
-                f"{known.trained_on:,} of the {known.images:,} images of {field} are trained on, "
-                f"too, by their digests: {told}."
+                f"{field}: {_share(known)} also among the images to train on (found by their "
+                f"digests): {told}."
             )
             writer.event(step, "known_images", message)
+
+
+def _share(known: Known) -> str:
+    """Returns 'all 37 images are' or '9 of 37 images are', of those that are trained on."""
+    if known.trained_on == known.images:
+        return f"all {known.images:,} images are" if known.images > 1 else "its one image is"
+    return f"{known.trained_on:,} of {known.images:,} images {_is(known.trained_on)}"
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _measured_with(workdir: Path) -> dict[str, Any]:
@@ -174,24 +198,6 @@ def _say_measure(workdir: Path, measure: Measure, writer: Writer, step: int) -> 
     """Says what evaluations are measured with, once in a run and whenever it is another thing."""
     if measure.told and _measured_with(workdir).get("message") != measure.told:
         writer.event(step, "measure", measure.told, digest=measure.digest)
-
-
-def finished_told(plan: Plan, workdir: Path, step: int) -> str:
-    """Says that a run is finished, and what would have it go on."""
-    message = f"The run in {workdir} is finished: it stands at step {step:,}."
-    if not plan.task.trains:
-        message = f"The {plan.config.task.name} in {workdir} is complete: it has no steps to train."
-    if step < plan.times.total_steps:
-        patience = plan.config.early_stopping_patience
-        message += (
-            f" It ended early, by config.early_stopping_patience={patience}: it goes on with a "
-            "larger one."
-        )
-    if plan.config.tensorboard and not (workdir / "tensorboard").exists():
-        message += " Event files for TensorBoard take one more step."
-    if plan.writers:
-        message += " Its writers are called again with one more step."
-    return message
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from pathlib import Path
 from mnist_flax.errors import UserError
 from mnist_flax.training.compilation import init_state
 from mnist_flax.training.finetune import InitFrom, init_from
+from mnist_flax.training.finished import finished_told
 from mnist_flax.training.gather import Plan
 from mnist_flax.training.lost_saves import refuse_lost_saves
-from mnist_flax.training.opening import finished_told, is_finished, refuse_other_measure
+from mnist_flax.training.opening import is_finished, refuse_other_measure
 from mnist_flax.training.resume import changes_told, close_what_was_told, newest_whole
 from mnist_flax.training.standing import stands
 from mnist_flax.training.taken import start

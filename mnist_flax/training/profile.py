@@ -123,6 +123,9 @@ class _Trace:
         count = f"{steps}"
         if self._at < self._window.last:
             count = f"{steps} of the {self._window.steps}"
-        self._say(f"Traced {count} steps from {self._window.first + 1} on: {written}")
+        *others, last = sorted(path.name for path in written.parent.iterdir())
+        names = f"{', '.join(others)} and {last}" if others else last
+        first = self._window.first + 1
+        self._say(f"Traced {count} steps from {first} on: {written.parent}/, with {names}")
         if table:
             self._say(table)

@@ -161,11 +161,19 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
         # What the run has is no other: the command that trained it, with --mode=eval behind it.
         if not allowed and (name not in ours or ours[name] != value):
             raise UsageError(
-                f"config.{name}={value!r}: the run in {workdir} has {ours.get(name)!r}, which this "
-                "mode keeps; only config.data.* (resplit and extra_eval_splits aside), "
-                "config.batch_size and config.task.judge may be overridden. Leave it out."
+                f"config.{name}={value!r}: the run in {workdir} was trained with "
+                f"{ours.get(name)!r}, and only training can change that. {_what_may_change(name)}"
             )
     return config
+
+
+def _what_may_change(name: str) -> str:
+    if name.startswith(OF_EXTRA_SPLITS):
+        return "Leave it out; other images are named by config.data.eval_split, data_dir and name."
+    return (
+        "Leave it out. A trained run takes other values of config.batch_size, config.task.judge "
+        "and config.data.* alone, without resplit and extra_eval_splits."
+    )
 
 
 def _refuse_modules_inside(workdir: Path, config: ConfigDict) -> None:

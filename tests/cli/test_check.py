@@ -16,11 +16,12 @@ from ml_collections import ConfigDict
 from picture_folder import config_of
 from tiny import get_config
 
+from mnist_flax.cli.check import _duration, _when
 from mnist_flax.config import flatten, overridden
 from mnist_flax.training import train
 from mnist_flax.training.gather import check, gather
 from mnist_flax.training.timetable import Timetable
-from mnist_flax.training.trial import try_out
+from mnist_flax.training.trial import Timed, Trial, try_out
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 TINY = f"--config={TESTS / 'tiny.py'}"
@@ -205,6 +206,44 @@ def test_steps_are_timed_up_to_the_runs_end(tiny_config: ConfigDict, steps: int)
     held = 3 * 4 * 418 + 4 * 8 + 105 * (64 + 4 + 4)
     assert held <= trial.memory.held < held + 400
     assert trial.memory.temporary > 4 * 6 * 8 * 8 * 4  # at least what the convolution gives
+
+
+def test_the_estimate_is_the_sum_of_what_it_names(tiny_config: ConfigDict) -> None:
+    tiny_config.data.extra_eval_splits = {"again": "test", "few": "test[:6]"}
+    check(tiny_config)
+    plan = gather(tiny_config, print)  # evaluated at 16, 32 and 40, in batches of 6: 7, 7 and 1
+    trial = Trial(70.0, Timed((0.5, 1.0, 4.0), 2), Timed((2.0,), 1), True, None, ())
+    assert _duration(plan, trial, since=0) == (
+        "Estimated duration: 3 min 20 s, of which 1 min 10 s to compile, 40.0 s for steps and "
+        "1 min 30 s for evaluations, if nothing else needs the machine. Not counted: Python's "
+        "start, reading the data, saves and pictures."
+    )
+    assert "of which 1 min 10 s to compile, 8.0 s for steps and 30.0 s for evaluations" in (
+        _duration(plan, trial, since=32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "since", "told"),
+    [
+        ((40, 17, 10, 40, 4), 0, "at step 1, every 10 steps, and at the end"),
+        ((40, 17, 10, 40, 4), 17, "every 10 steps, and at the end"),
+        ((40, 17, 10, 40, 4), 30, "at the end"),  # the next of ten steps is the end
+        ((40, 17, 100, 40, 4), 0, "at step 1, and at the end"),
+        ((1, 17, 100, 40, 4), 0, "at the end"),
+        ((3, 17, 1, 40, 4), 0, "every step, and at the end"),
+    ],
+)
+def test_when_rows_come(numbers: tuple[int, ...], since: int, told: str) -> None:
+    times = Timetable(*numbers)
+    assert _when(times, since, times.log_every, from_start=True) == told
+
+
+def test_one_is_one(launch: Launch, digits: Path) -> None:
+    done = asked(launch, digits, "--config.num_steps=17", "--config.eval_every_steps=50")
+    assert "Steps: 17, which are 1 epoch of 17.\n" in done.stderr
+    assert "  1 evaluation: at the end\n" in done.stderr
+    assert "  3 training rows: at step 1, every 10 steps, and at the end\n" in done.stderr
 
 
 def test_what_diverges_at_once_and_what_is_slow(tiny_config: ConfigDict) -> None:

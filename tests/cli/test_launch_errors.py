@@ -264,7 +264,7 @@ RESTORED_FAULTS = {
     "another field": (
         [TINY, "--mode=eval", "--config.seed=3"],
         2,
-        "which this mode keeps; only config.data.* (resplit and extra_eval_splits aside), config",
+        "was trained with 0, and only training can change that. Leave it out. A trained run takes",
     ),
     "no such checkpoint": (["--mode=eval", "--checkpoint=17"], 2, "Saved steps: 4."),
     "a missing picture": (["--mode=predict", "--center=false", "7.png"], 1, "7.png"),

@@ -22,7 +22,7 @@ from tiny import get_config
 from mnist_flax.cli import sweep_plan, sweep_processes
 from mnist_flax.cli.flags import Launch
 from mnist_flax.cli.recipe import parse_overrides
-from mnist_flax.cli.sweep import result
+from mnist_flax.cli.sweep import _begins, result
 from mnist_flax.cli.sweep_plan import Sweep, SweepRun, planned
 from mnist_flax.cli.sweep_processes import CONSOLE_FILE, Ended, find_slots, run_pinned
 from mnist_flax.config import diff, overridden
@@ -138,7 +138,8 @@ def test_what_is_finished_is_skipped_and_what_is_begun_goes_on(
     assert started == NAMES
     for said in (second, third):
         assert "Finished before: 2 runs." in said
-        assert [name for name in NAMES if f"started   {name}\n" in said] == NAMES[2:]
+        assert "started " not in said
+        assert re.findall(r"^resumed   (\S+), at step 2\d$", said, re.MULTILINE) == NAMES[2:]
     assert second.count("stopped   ") == 2
     assert "Go on with: python" in second
     for name in NAMES[2:]:
@@ -575,6 +576,13 @@ def test_nothing_is_left_behind_by_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         events.throw(KeyError)
     assert not is_alive(int(log.read_text()))
+
+
+def test_a_run_with_a_save_is_resumed(tmp_path: Path) -> None:
+    assert _begins("seed=0", tmp_path) == "started   seed=0"
+    for step in (900, 1200):
+        (tmp_path / "seed=0/checkpoints/latest" / str(step)).mkdir(parents=True)
+    assert _begins("seed=0", tmp_path) == "resumed   seed=0, at step 1,200"
 
 
 def test_a_number_of_another_evaluation_is_no_result(tmp_path: Path) -> None:

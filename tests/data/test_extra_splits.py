@@ -13,6 +13,7 @@ from own_data import write_folders
 from mnist_flax import data
 from mnist_flax.config import default_config, is_harmless, may_be_added, overridden
 from mnist_flax.data.dataset import Dataset
+from mnist_flax.data.extra_splits import _what_helps
 from mnist_flax.data.idx import read_idx, write_idx
 from mnist_flax.errors import UsageError, UserError
 
@@ -98,6 +99,21 @@ def test_other_data_are_scaled_and_turned_as_the_runs_own(digits: Path, inverted
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "ours", "told"),
+    [
+        ((8, 8, 3), (8, 8, 1), "They are colour, and the run's are grey: give grey ones; "),
+        ((8, 8, 1), (8, 8, 3), "They are grey, and the run's are colour: give colour ones; "),
+    ],
+)
+def test_colours_are_not_mended_by_a_size(shape: tuple, ours: tuple, told: str) -> None:
+    advice = _what_helps(shape, ours)
+    assert advice.startswith(told)
+    assert f"image.convert('{'L' if ours[-1] == 1 else 'RGB'}')" in advice
+    assert "resize" not in advice
+    assert "resize" in _what_helps((6, 6, *shape[2:]), ours)
+
+
 def test_labels_of_other_data_are_matched_by_the_names_of_classes(tmp_path: Path) -> None:
     write_folders(tmp_path / "own", "place", train=8, test=8)
     write_folders(tmp_path / "other", "place", train=8, test=8)
@@ -168,10 +184,13 @@ def test_streamed_ones_are_those_of_memory(
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"eval": "test"}, ".eval: is no name for it. Take a word of letters, digits and _, other"),
-        ({"epoch": "test"}, ".epoch: is no name for it."),
-        ({"a-b": "test"}, ".a-b: is no name for it."),
-        ({"9": "test"}, ".9: is no name for it."),
+        (
+            {"eval": "test"},
+            ".eval: 'eval' cannot be the name of a split. Take a word of letters, digits and",
+        ),
+        ({"epoch": "test"}, ".epoch: 'epoch' cannot be the name of a split."),
+        ({"a-b": "test"}, ".a-b: 'a-b' cannot be the name of a split."),
+        ({"9": "test"}, ".9: '9' cannot be the name of a split."),
         ({"far": "test["}, ".far='test[': 'test[' is not a split's name with an optional"),
         ({"far": 5}, ".far=5: want a split such as 'test[:1000]', or {'data_dir': …, 'name': …,"),
         ({"far": ""}, ".far='': want a split"),

@@ -11,7 +11,7 @@ from swept_runs import ACCURACY, swept_run, swept_runs
 from mnist_flax.core.sums import Metric
 from mnist_flax.report.sweep_page import write_sweep
 from mnist_flax.report.sweep_statistics import paired, summarize
-from mnist_flax.report.sweep_table import as_markdown, make_table
+from mnist_flax.report.sweep_table import as_markdown, heads, make_table, notes
 
 # The two-sided 5 % points of Student's t by degrees of freedom, as every printed table has them.
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045}
@@ -28,6 +28,27 @@ def test_the_interval_is_that_of_the_t_table(degrees: int) -> None:
     assert known.deviation == pytest.approx(deviation)
     half = T_TABLE[degrees] * deviation / math.sqrt(n)
     assert known.interval == pytest.approx((mean - half, mean + half), rel=1e-3, abs=1e-3)
+
+
+def test_intervals_end_where_the_numbers_do(tmp_path: Path) -> None:
+    assert summarize([0.9, 1.0], (0, 1)).interval == pytest.approx((0.95 - 0.6353, 1), rel=1e-3)
+    assert summarize([0.0, 0.1], (0, 1)).interval == pytest.approx((0, 0.05 + 0.6353), rel=1e-3)
+    of_both = paired({0: 0.9, 1: 0.5}, {0: 0.1, 1: 0.1}, (0, 1))
+    assert of_both is not None
+    assert of_both.interval == (-1, 1)
+    wide = summarize([90.0, 100.0]).interval  # of a loss nobody knows where it ends
+    assert wide is not None
+    assert wide[1] == pytest.approx(158.53, rel=1e-3)
+    known = notes(make_table(swept_runs(tmp_path), "accuracy", ACCURACY))
+    assert "by Student's t, cut at 0 and 1, beyond which no accuracy lies. A dash" in known[1]
+
+
+def test_a_difference_is_named_as_what_it_is(tmp_path: Path) -> None:
+    table = make_table(swept_runs(tmp_path), "accuracy", Metric(".4f", larger_is_better=True))
+    assert heads(table)[6:] == ["difference from the best", "its 95 % interval", "p"]
+    told = notes(table)
+    assert "by Student's t. A dash" in told[1]
+    assert "the point's accuracy minus that of the point in the first row" in told[2]
 
 
 def test_one_number_has_no_deviation() -> None:
@@ -97,7 +118,7 @@ def test_the_best_point_stands_first_and_others_are_held_against_it(tmp_path: Pa
     text = as_markdown(table).splitlines()
     assert len({len(line) for line in text}) == 1
     assert [cell.strip() for cell in text[2].split("|")[1:-1]] == [
-        *("rate=0.2", "3", "0.8000", "0.2", "0.3032 to 1.2968", "0.6000–1.0000", "–", "–", "–"),
+        *("rate=0.2", "3", "0.8000", "0.2", "0.3032 to 1.0000", "0.6000–1.0000", "–", "–", "–"),
     ]
     # Differences -0.1, -0.2, -0.3: t = -2√3, as above.
     assert [cell.strip() for cell in text[3].split("|")[7:-1]] == [
@@ -118,7 +139,7 @@ def test_less_is_better_of_a_loss(tmp_path: Path) -> None:
 
 def test_a_table_of_seeds_alone_compares_nothing(tmp_path: Path) -> None:
     table = make_table(swept_runs(tmp_path)[:3], "accuracy", ACCURACY)
-    assert "less the best" not in as_markdown(table)
+    assert "difference from the best" not in as_markdown(table)
 
 
 def test_all_of_it_is_written(tmp_path: Path) -> None:

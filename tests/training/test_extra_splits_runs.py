@@ -1,6 +1,8 @@
 """Runs with config.data.extra_eval_splits: rows besides, exact, which change nothing else."""
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -119,8 +121,8 @@ def test_a_run_says_what_it_evaluates_besides(with_extra: Path, far: Path) -> No
     ]
     (known,) = events(with_extra, "known_images")
     assert known["message"] == (
-        "37 of the 37 images of config.data.extra_eval_splits.seen are trained on, too, by their "
-        "digests: their figures look better than the network is."
+        "config.data.extra_eval_splits.seen: all 37 images are also among the images to train on "
+        "(found by their digests): their figures look better than the network is."
     )
 
 
@@ -252,14 +254,30 @@ def test_one_may_be_added_changed_and_left_out_of_a_run(
     same_bits(tmp_path, without)
 
 
-def test_a_finished_run_stays_as_it_is(digits: Path, tmp_path: Path, capsys: Any) -> None:
-    config = config_of(digits, {}, num_steps=4)
+def test_a_finished_run_stays_as_it_is(
+    digits: Path, far: Path, launch: Launch, tmp_path: Path, capsys: Any
+) -> None:
+    config = config_of(digits, {"seen": "train[:9]"}, num_steps=4)
     train(config, tmp_path)
     once = (tmp_path / "metrics.jsonl").read_bytes()
-    config.data.extra_eval_splits = EXTRA
+    assert "Not evaluated" not in capsys.readouterr().err
+    extra = {"seen": "train[:9]", "few": "test[:10]", "far": {"data_dir": str(far)}}
+    config.data.extra_eval_splits = extra
     train(config, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == once
-    assert "is finished" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "is finished" in told
+    assert "Not evaluated: far, few. " in told
+    assert " --config.num_steps=5 trains one step more" in told
+    flags = re.findall(r"^  (\w+), without training: (.*)$", told, re.MULTILINE)
+    assert [name for name, _ in flags] == ["far", "few"]
+    for (_, asked), count in zip(flags, (37, 10), strict=True):
+        done = launch(f"--config={TESTS / 'tiny.py'}", f"--workdir={tmp_path}", *shlex.split(asked))
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["examples"] == count
+    config.data.extra_eval_splits["seen"] = "train[9:18]"  # others by the same name
+    train(config, tmp_path)
+    assert "Not evaluated: far, few, seen. " in capsys.readouterr().err
 
 
 def test_they_neither_choose_nor_count(digits: Path, far: Path, tmp_path: Path) -> None:
@@ -348,10 +366,13 @@ def test_flags_name_them(digits: Path, launch: Launch) -> None:
     assert json.loads(evaluated.stdout)["examples"] == 37
     refused = launch(*tiny, f"{field}.shifted=test", "--mode=eval")
     assert refused.returncode == 2
-    assert "has 'test[:10]', which this mode keeps" in refused.stderr
+    assert (
+        "was trained with 'test[:10]', and only training can change that. Leave it out; other"
+        in refused.stderr
+    )
     wrong = launch(*tiny, f"{field}.eval=test")
     assert wrong.returncode == 2
-    assert "config.data.extra_eval_splits.eval: is no name for it." in wrong.stderr
+    assert "config.data.extra_eval_splits.eval: 'eval' cannot be the name of" in wrong.stderr
     clash = launch(*tiny, f"{field}.a=test", f"{field}.a.name=kmnist")
     assert clash.returncode == 2
     assert "Traceback" not in clash.stderr

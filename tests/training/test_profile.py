@@ -76,6 +76,10 @@ def test_a_window_is_traced_and_changes_nothing(
 
     told = capsys.readouterr().err
     assert f"Traced 8 steps from 14 on: {tmp_path}/profile/13-21/plugins/profile/" in told
+    (named,) = re.findall(r"^Traced 8 steps from 14 on: (.*)/, with (.*)$", told, re.MULTILINE)
+    folder = Path(named[0])
+    assert sorted(re.split(", | and ", named[1])) == sorted(path.name for path in folder.iterdir())
+    assert any(path.name.endswith(".trace.json.gz") for path in folder.iterdir())
     columns = ("operation", "what it is", "share", "ms a step", "calls a step")
     assert tuple(re.split("  +", table(told)[1])) == columns
     found = shares(told)
@@ -114,8 +118,18 @@ def test_runs_that_go_on_inside_and_after_a_window(
     train(tiny_config, tmp_path, profile=(16, 40))
     assert traces(tmp_path) == ["10-30", "16-40"]
     assert_same_run(tmp_path, straight)
-    with pytest.raises(UsageError, match=r"^--profile=16:40: this start runs no steps, .* Leave"):
+    with pytest.raises(
+        UsageError, match=r"^--profile=16:40: the run in .* is finished, at step 40: "
+    ):
         train(tiny_config, tmp_path, profile=(16, 40))
+
+
+def test_of_a_finished_run_nothing_is_profiled(tiny_config: ConfigDict, tmp_path: Path) -> None:
+    tiny_config.num_steps = 2
+    train(tiny_config, tmp_path)
+    with pytest.raises(UsageError, match=r"is finished, at step 2: no step is left, and nothing"):
+        train(tiny_config, tmp_path, profile=(0, 2))
+    assert not (tmp_path / "profile").exists()
 
 
 def test_a_window_beyond_the_run_is_refused_before_anything_is_made(

@@ -123,7 +123,7 @@ def test_copies_of_training_images_are_told(tiny_config: ConfigDict, tmp_path: P
     tiny_config.num_steps = 2
     train(tiny_config, tmp_path / "run")
     (told,) = events(tmp_path / "run", "known_images")
-    assert told["message"].startswith("3 of the 25 images of config.data.select_split are trained")
+    assert told["message"].startswith("config.data.select_split: 3 of 25 images are also among")
 
 
 @pytest.mark.parametrize(
