@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mnist_flax.cli.recipe_files import recipe_file
 from mnist_flax.config import flatten, may_be_added
-from mnist_flax.config.registry import nearest
+from mnist_flax.config.section import WrongName, WrongType, near_fields
 from mnist_flax.config.validation import require_fields
 from mnist_flax.errors import UsageError
 
@@ -50,6 +50,8 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
         recipe = _execute(path, value.partition(":")[2])
         require_fields(recipe)
         return recipe
+    except (WrongName, WrongType) as error:
+        raise UsageError(f"--config={value}: {_fault_in(path, error)}") from error
     except UsageError:
         raise
     except Exception as error:
@@ -122,6 +124,8 @@ def _fault_in(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.lineno is not None:
         lines = [error.lineno]
     where = f"line {lines[-1]}: " if lines else ""
+    if isinstance(error, UsageError):
+        return f"{where}{error}"
     what = str(error).strip("'\"").splitlines()[0][:160] if str(error) else ""
     return f"{where}{type(error).__name__}: {what}"
 
@@ -206,7 +210,7 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
             continue
         if name not in fields:
             hint = f" It is a section; set {inside[0]} or another." if inside else ""
-            faults.append(f"--config.{name}: no such field.{hint or nearest(name, fields)}")
+            faults.append(f"--config.{name}: no such field.{hint or near_fields(name, recipe)}")
             continue
         section, _, leaf = name.rpartition(".")
         kind = (recipe[section] if section else recipe).get_type(leaf).__name__

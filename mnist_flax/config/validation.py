@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config.changes import as_json, can_be_written, flatten
 from mnist_flax.config.fields import default_config
+from mnist_flax.config.section import TYPES
 from mnist_flax.errors import UsageError
 
-_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _LOOKED_UP = ("task.name", "model.name", "optimizer.name", "schedule.name")
 
 
@@ -89,7 +89,7 @@ def _typed(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
         fits = (int, float) if want is float else list if want is tuple else want
         if isinstance(value, fits) and isinstance(value, bool) <= (want is bool):
             continue
-        faults.append(f"config.{field}={value!r}: must be {_TYPES.get(want, 'a list of names')}.")
+        faults.append(f"config.{field}={value!r}: must be {TYPES.get(want, 'a list of names')}.")
         with typed.ignore_type():
             _section(typed, section)[leaf] = tuple(default) if want is tuple else default
     return typed, faults

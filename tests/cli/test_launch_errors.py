@@ -122,12 +122,12 @@ CONFIG_FILES = {
     "unknown field": (
         "from mnist_flax.config import default_config\n"
         "def get_config():\n    config = default_config()\n    config.batchsize = 3\n",
-        "line 4: AttributeError",
+        "line 4: config.batchsize=3: no such field. Did you mean 'batch_size'?",
     ),
     "wrong type": (
         "from mnist_flax.config import default_config\n"
         "def get_config():\n    config = default_config()\n    config.seed = 'x'\n",
-        "line 4: TypeError",
+        "line 4: config.seed='x': must be a whole number.",
     ),
     "missing import": ("import a_module_that_is_not_there\n", "line 1: ModuleNotFoundError"),
     "no get_config": ("x = 1\n", "get_config"),
