@@ -19,7 +19,7 @@ FOLDERS = (
 STRANGERS = {("report", "serve"), ("report", "export"), ("serve", "export")}  # to each other
 
 ONE_DOOR = {
-    "absl": {"cli.flags", "cli.recipe"},
+    "absl": {"cli.flag_kinds", "cli.flags", "cli.recipe"},
     "tensorflow_datasets": {"data.tfds_records", "data.tfds_source"},
     "grain": {"data.grain_reader"},
     "orbax": {"workdir.saves"},
@@ -129,3 +129,12 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--workdir" in done.stdout
+
+
+def test_the_public_names_are_listed_and_wait_for_nothing() -> None:
+    """What an editor or IPython completes; the names themselves are imported when asked for."""
+    asked = "import mnist_flax, sys; print(*dir(mnist_flax)); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    names, modules = (line.split() for line in done.stdout.splitlines())
+    assert {"Task", "default_config", "restore", "train"} <= set(names)
+    assert not {"jax", "ml_collections", "numpy"} & set(modules)

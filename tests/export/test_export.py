@@ -405,7 +405,7 @@ def test_format_belongs_to_export(launch: Launch, trained: Path) -> None:
     for mode in ("eval", "predict"):
         done = launch(f"--workdir={trained}", f"--mode={mode}", "--format=onnx")
         assert done.returncode == 2
-        assert f"--format: --mode={mode} takes no such thing" in done.stderr
+        assert f"--format: is for --mode=export, not for --mode={mode}" in done.stderr
     done = launch(f"--config={TESTS / 'tiny.py'}", "--mode=export", "--format=tflite")
     assert done.returncode == 2
     assert "stablehlo" in done.stderr

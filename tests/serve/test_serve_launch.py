@@ -91,8 +91,8 @@ def test_a_port_that_is_taken_is_one_line(launch: Callable, trained: Path) -> No
     ("flags", "told"),
     [
         (("--port=65536",), "--port"),
-        (("--split=test",), "--split: --mode=serve takes no such thing"),
-        (("a.png",), "'a.png': --mode=serve takes no such thing"),
+        (("--split=test",), "--split: is for --mode=predict, not for --mode=serve"),
+        (("a.png",), "'a.png': --mode=predict takes files, and --mode=serve takes none"),
     ],
 )
 def test_wrong_flags_are_told(
