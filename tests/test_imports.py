@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,28 @@ def test_the_public_names_are_listed_and_wait_for_nothing() -> None:
     names, modules = (line.split() for line in done.stdout.splitlines())
     assert {"Task", "default_config", "restore", "train"} <= set(names)
     assert not {"jax", "ml_collections", "numpy"} & set(modules)
+
+
+# Commands that are shown as such, on a page or beside one, and what no flag of ours is.
+SPEAKS_OF_FLAGS = {"config.changes", "report.about", "report.repeat", "serve.app"}
+
+
+@pytest.mark.parametrize("module", sorted(_modules()))
+def test_only_the_command_speaks_of_flags(module: str) -> None:
+    """Who calls train() or restore() has none: `workdir=runs/a: …` is a name for both."""
+    if module.startswith("cli.") or module in SPEAKS_OF_FLAGS:
+        return
+    tree = ast.parse(_modules()[module].read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body
+        if isinstance(node.body[0], ast.Expr)
+    }
+    said = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if id(node) not in docstrings and re.search(r"(^|[\s('=])--[a-z]+\b(?!:)", node.value)
+    ]
+    assert not said

@@ -49,8 +49,7 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
             raise UsageError(f"{field}={name!r}: {where_it_failed(error, __file__)}") from error
         raise UsageError(
             f"{field}={name!r}: there is no module {missing!r} on the Python path; "
-            "run from the folder that holds it, name the recipe beside it with --config, or install"
-            " it."
+            "run from the folder that holds it, put it beside the recipe, or install it."
         ) from error
     if not hasattr(module, attribute):
         raise UsageError(

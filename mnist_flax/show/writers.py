@@ -31,7 +31,6 @@ They are called by the thread that trains, which waits for them.
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -115,7 +115,7 @@ def opened(
         if fitted:
             writer.event(at.step, "init_from", fitted)
         elif init_from:
-            console.say(f"--init_from={init_from.path} is left: the run goes on from its own save.")
+            console.say(f"init_from={init_from.path} is left: the run goes on from its own save.")
         yield Opened(state, at, checkpoints, writer, finished=False)
 
 
@@ -164,9 +164,9 @@ def refuse_other_measure(workdir: Path, measure: Measure) -> None:
     was = known[-1] if known else ""
     if was and measure.digest and was != measure.digest:
         raise UserError(
-            f"--workdir={workdir}: its evaluations were measured with another network, SHA-256 "
+            f"workdir={workdir}: its evaluations were measured with another network, SHA-256 "
             f"{was[:16]}…, now {measure.digest[:16]}…: their numbers cannot be compared. Put "
-            f"that one back, or start afresh with --workdir={workdir}-new"
+            f"that one back, or start afresh with workdir={workdir}-new"
         )
 
 

@@ -57,7 +57,14 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         config.fallback = "none"
         unnamed = config.data_dir is None and config.name == trained_on["name"]
         if trained_on.get("handed_in") and unnamed:
-            raise UserError(handed_in.missing(f"{restored.checkpoint} is of a run"))
+            shape = ", ".join(map(str, restored.image_shape))
+            raise UserError(
+                handed_in.missing(
+                    f"{restored.checkpoint} is of a run",
+                    "restore(workdir).evaluate(images, labels) judges it: images uint8 [N, "
+                    f"{shape}], labels whole numbers [N], 0 to {len(restored.class_names) - 1}",
+                )
+            )
     dataset = data.load(config, report, given)
     if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
         if dataset.name == trained_on["name"]:
@@ -72,7 +79,7 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         todo = "Hand those in."
         if dataset.data_dir:
             todo = (
-                "Put those back, or have it judged on these with --config.data.data_dir="
+                "Put those back, or have it judged on these with config.data.data_dir="
                 f"{dataset.data_dir}"
             )
         raise UserError(
@@ -84,6 +91,6 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         raise UserError(
             f"{dataset.source}: images {list(shape)} of {classes} classes; the network in "
             f"{restored.checkpoint} takes {list(restored.image_shape)} and knows "
-            f"{len(restored.class_names)}. Choose other data with --config.data.…"
+            f"{len(restored.class_names)}. Choose other data with config.data.…"
         )
-    return with_classes_of(dataset, restored.class_names, "--config.data.…", report)
+    return with_classes_of(dataset, restored.class_names, "config.data.…", report)

@@ -83,7 +83,7 @@ def test_a_port_that_is_taken_is_one_line(launch: Callable, trained: Path) -> No
         done = launch(f"--workdir={trained}", "--mode=serve", f"--port={port}")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"Error: --host=127.0.0.1 --port={port}: cannot be bound (Address ")
+    assert last.startswith(f"Error: host=127.0.0.1, port={port}: cannot be bound (Address ")
     assert len(last) < 300
 
 
@@ -140,6 +140,5 @@ def test_a_missing_extra_is_one_line(trained: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: --mode=serve: No module named 'uvicorn'. Install it with "
-        "pip install -e '.[serve]'.\n"
+        "Error: serve: No module named 'uvicorn'. Install it with pip install -e '.[serve]'.\n"
     )
