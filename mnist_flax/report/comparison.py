@@ -49,8 +49,9 @@ def compare(
     if not (same and same_images(split.images, other_split.images)):
         raise UserError(
             f"The run {workdir} to compare with: its evaluation split holds other images than "
-            f"this run's, or in another order (data.name={data.name!r}, data.eval_split={data.eval_split!r}, "
-            f"data.resplit={data.resplit}; {len(other_split.labels):,} images). Leave it out."
+            f"this run's, or in another order (data.name={data.name!r}, data.eval_split="
+            f"{data.eval_split!r}, data.resplit={data.resplit}; {len(other_split.labels):,} "
+            "images). Leave it out."
         )
     other_right = predict(other, other_split.images)["classes"] == other_split.labels
     return Compared(

@@ -14,6 +14,7 @@ from mnist_flax.data.classes import with_classes_of
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.use.restore import Restored, refuse_other_splits
+from mnist_flax.workdir.known_images import TRAINED_ON_FILE
 
 
 def with_eval_split(restored: Restored, split: str) -> Restored:
@@ -66,6 +67,10 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
                 )
             )
     dataset = data.load(config, report, given)
+    if (restored.checkpoint.parents[2] / TRAINED_ON_FILE).exists():
+        # Whoever judges counts the very images (workdir/known_images.py) and says so.
+        notes = tuple(note for note in dataset.notes if note != dataset.overlap)
+        dataset = replace(dataset, notes=notes)
     if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
         if dataset.name == trained_on["name"]:
             raise UserError(

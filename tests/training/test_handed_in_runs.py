@@ -147,7 +147,7 @@ def test_what_a_command_says_that_cannot_have_them(
         (line,) = (line for line in done.stderr.splitlines() if line.startswith("Error: "))
         assert line.endswith(
             "is of a run: its data were handed in, train(config, workdir, data=…). From Python "
-            "restore(workdir).evaluate(images, labels) judges it: images uint8 [N, 28, 28, 1], "
+            "restore(workdir).evaluate(images, labels) judges it: images uint8 [N, 8, 8, 1], "
             "labels whole numbers [N], 0 to 9; or name data in files with "
             "config.data.data_dir=FOLDER"
         )

@@ -45,7 +45,7 @@ def test_a_second_process_is_kept_out_and_told_who_is_in(
 ) -> None:
     with pytest.raises(UserError) as error, locked(tmp_path / "run"):
         pytest.fail("two in one folder")
-    assert str(error.value).startswith(f"--workdir={tmp_path}/run: process {holder.pid} on ")
+    assert str(error.value).startswith(f"workdir={tmp_path}/run: process {holder.pid} on ")
     assert "trains in it" in str(error.value)
 
 
