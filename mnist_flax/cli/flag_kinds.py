@@ -10,17 +10,19 @@ from absl import flags
 
 from mnist_flax.config.registry import nearest
 
+_HOME = "mnist_flax.cli.flags"  # whose flags they are, which absl keeps by module
+
 
 class _OneOf(flags.ArgumentParser[str]):
     """One of some words."""
 
     def __init__(self, words: Sequence[str]):
-        self._words = words
+        self.enum_values = words  # as absl calls them, for the reference
 
     def parse(self, argument: str) -> str:
-        if argument not in self._words:
-            known = f"{', '.join(self._words[:-1])} or {self._words[-1]}"
-            raise ValueError(f"must be {known}.{nearest(argument, self._words)}")
+        if argument not in self.enum_values:
+            known = f"{', '.join(self.enum_values[:-1])} or {self.enum_values[-1]}"
+            raise ValueError(f"must be {known}.{nearest(argument, self.enum_values)}")
         return argument
 
 
@@ -54,18 +56,18 @@ class _YesNo(flags.BooleanParser):
 
 def define_one_of(name: str, default: str, words: Sequence[str], told: str) -> None:
     """Defines a flag that takes one of some words."""
-    flags.DEFINE(_OneOf(words), name, default, told)
+    flags.DEFINE(_OneOf(words), name, default, told, module_name=_HOME)
 
 
 def define_whole(
     name: str, default: int | None, told: str, least: int, most: int | None = None
 ) -> None:
     """Defines a flag that takes a whole number."""
-    flags.DEFINE(_Whole(least, most), name, default, told)
+    flags.DEFINE(_Whole(least, most), name, default, told, module_name=_HOME)
 
 
 def define_yes_no(name: str, default: bool | None, told: str) -> None:
     """Defines a flag that is true, false, or neither if its default is None."""
     flag: flags.Flag[Any] = flags.BooleanFlag(name, default, told)
     flag.parser = _YesNo()
-    flags.DEFINE_flag(flag)
+    flags.DEFINE_flag(flag, module_name=_HOME)

@@ -58,12 +58,12 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         config.fallback = "none"
         unnamed = config.data_dir is None and config.name == trained_on["name"]
         if trained_on.get("handed_in") and unnamed:
-            shape = ", ".join(map(str, restored.image_shape))
+            size = ", ".join(map(str, restored.image_shape))
             raise UserError(
                 handed_in.missing(
                     f"{restored.checkpoint} is of a run",
                     "restore(workdir).evaluate(images, labels) judges it: images uint8 [N, "
-                    f"{shape}], labels whole numbers [N], 0 to {len(restored.class_names) - 1}",
+                    f"{size}], labels whole numbers [N], 0 to {len(restored.class_names) - 1}",
                 )
             )
     dataset = data.load(config, report, given)
