@@ -3,6 +3,7 @@
 import ast
 import functools
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ FOLDERS = (
 STRANGERS = {("report", "serve"), ("report", "export"), ("serve", "export")}  # to each other
 
 ONE_DOOR = {
-    "absl": {"cli.flags", "cli.recipe"},
+    "absl": {"cli.flag_kinds", "cli.flags", "cli.recipe"},
     "tensorflow_datasets": {"data.tfds_records", "data.tfds_source"},
     "grain": {"data.grain_reader"},
     "orbax": {"workdir.saves"},
@@ -136,3 +137,37 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--workdir" in done.stdout
+
+
+def test_the_public_names_are_listed_and_wait_for_nothing() -> None:
+    """What an editor or IPython completes; the names themselves are imported when asked for."""
+    asked = "import mnist_flax, sys; print(*dir(mnist_flax)); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    names, modules = (line.split() for line in done.stdout.splitlines())
+    assert {"Task", "default_config", "restore", "train"} <= set(names)
+    assert not {"jax", "ml_collections", "numpy"} & set(modules)
+
+
+# Commands that are shown as such, on a page or beside one, and what no flag of ours is.
+SPEAKS_OF_FLAGS = {"config.changes", "report.about", "report.repeat", "serve.app"}
+
+
+@pytest.mark.parametrize("module", sorted(_modules()))
+def test_only_the_command_speaks_of_flags(module: str) -> None:
+    """Who calls train() or restore() has none: `workdir=runs/a: …` is a name for both."""
+    if module.startswith("cli.") or module in SPEAKS_OF_FLAGS:
+        return
+    tree = ast.parse(_modules()[module].read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body
+        if isinstance(node.body[0], ast.Expr)
+    }
+    said = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if id(node) not in docstrings and re.search(r"(^|[\s('=])--[a-z]+\b(?!:)", node.value)
+    ]
+    assert not said

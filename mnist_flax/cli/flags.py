@@ -3,7 +3,7 @@
 The flags of --config.… are as many as a recipe has fields: recipe.py adds those that are given.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from mnist_flax.cli.recipe import define_overrides, load_recipe
+from mnist_flax.cli.flag_kinds import define_one_of, define_whole, define_yes_no
+from mnist_flax.cli.recipe import define_overrides, load_recipe, other_faults
 from mnist_flax.config.paths import expanded
+from mnist_flax.config.registry import nearest
 from mnist_flax.errors import UsageError
 
 _TOGETHER = ("distributed", "coordinator", "num_processes", "process_id", "join_seconds")
@@ -31,35 +33,33 @@ TAKES = {
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "The recipe: a name, tutorial, or a file, configs/tutorial.py")
 flags.DEFINE_string("workdir", None, "The run's folder. Default: runs/<name of the config file>")
-flags.DEFINE_enum("mode", "train", list(TAKES), "What to do")
+define_one_of("mode", "train", list(TAKES), "What to do")
 flags.DEFINE_string("checkpoint", "latest", "which to use, or --init_from: latest, best, or a step")
 flags.DEFINE_string("init_from", None, "train: a workdir or a file to start from the parameters of")
 flags.DEFINE_multi_string("init_map", [], "train: their names there and here, 'old/(.*)=>\\1'")
-flags.DEFINE_bool("center", None, "true: as MNIST's digits; false: as is. Default: as the data are")
+define_yes_no("center", None, "true: as MNIST's digits; false: as is. Default: as the data are")
 flags.DEFINE_string("split", None, "predict: a split, such as test or train[:100], for files")
 flags.DEFINE_string("output", None, "predict --split: the .npz file to write; sample: .png or .npz")
-flags.DEFINE_integer("count", 64, "sample: how many pictures are drawn", lower_bound=1)
-flags.DEFINE_bool("report", False, "train: write the report of the finished run, too")
+define_whole("count", 64, "sample: how many pictures are drawn", 1)
+define_yes_no("report", False, "train: write the report of the finished run, too")
 flags.DEFINE_string("profile", None, "train: 100:120 traces the steps 101 to 120, into profile/")
 flags.DEFINE_list("seeds", [], "sweep: whole numbers, 0,1,2: a run for each of them")
-flags.DEFINE_integer(
-    "jobs", None, "sweep: how many run at once. Default: one a core", lower_bound=1
-)
-flags.DEFINE_enum(
+define_whole("jobs", None, "sweep: how many run at once. Default: one a core", 1)
+define_one_of(
     "distributed",
     "off",
     ["off", "auto", "manual"],
     "train: with other processes; auto: of SLURM, Open MPI, Kubernetes, TPU; manual: see below",
 )
 flags.DEFINE_string("coordinator", None, "manual: HOST:PORT, where the first process listens")
-flags.DEFINE_integer("num_processes", None, "manual: how many there are", lower_bound=1)
-flags.DEFINE_integer("process_id", None, "manual: which this is, from 0", lower_bound=0)
-flags.DEFINE_integer("join_seconds", 45, "distributed: how long one waits for all", lower_bound=1)
+define_whole("num_processes", None, "manual: how many there are", 1)
+define_whole("process_id", None, "manual: which this is, from 0", 0)
+define_whole("join_seconds", 45, "distributed: how long one waits for all", 1)
 flags.DEFINE_list("compare", [], "report: other workdirs to compare with, on the same images")
 _FORMATS = ["stablehlo", "onnx", "safetensors", "all"]
-flags.DEFINE_enum("format", "stablehlo", _FORMATS, "export: which files")
+define_one_of("format", "stablehlo", _FORMATS, "export: which files")
 flags.DEFINE_string("host", "127.0.0.1", "serve: the address of this machine to answer at")
-flags.DEFINE_integer("port", 8000, "serve: 0 is any free one", lower_bound=0, upper_bound=65535)
+define_whole("port", 8000, "serve: 0 is any free one", 0, 65535)
 _OURS = (
     *("config", "workdir", "mode", "checkpoint", "init_from", "init_map", "center", "split"),
     *("output", "count", "report", "profile", "seeds", "jobs", "compare", "host", "port"),
@@ -90,14 +90,33 @@ def parse(argv: Sequence[str]) -> Launch:
     try:
         arguments = FLAGS.read_flags_from_files(argv, force_gnu=False)  # --flagfile
         recipe = load_recipe(arguments)
-        overrides = define_overrides(arguments, recipe, FLAGS)
+        overrides = _overrides(arguments, recipe)
         files = FLAGS(arguments)[1:]
-    except flags.Error as error:
-        raise UsageError(f"{error} See --help.") from error
+    except flags.IllegalFlagValueError as error:
+        raise UsageError(str(error).removeprefix("flag ")) from error
+    except flags.UnrecognizedFlagError as error:
+        near = nearest(error.flagname, _OURS)
+        raise UsageError(f"--{error.flagname}: no such flag.{near} See --help.") from error
+    except (flags.Error, ValueError) as error:  # the latter of --nocenter=3
+        raise UsageError(f"{str(error).rstrip('.')}. See --help.") from error
     refuse(set(_OURS) - TAKES[FLAGS.mode] - {"config", "workdir", "mode"})
     if files and FLAGS.mode != "predict":
-        raise UsageError(f"the argument {files[0]!r}: {_nothing_to_do_with_it()}")
+        raise UsageError(
+            f"the argument {files[0]!r}: --mode=predict takes files, and --mode={FLAGS.mode} takes "
+            "none. Leave it out, or name that mode."
+        )
     return Launch(argv, files, recipe, overrides())
+
+
+def _overrides(
+    arguments: Sequence[str], recipe: ConfigDict | None
+) -> Callable[[], Mapping[str, Any]]:
+    """Defines flags for --config.…. Raises UsageError with their faults, and the config's own."""
+    try:
+        return define_overrides(arguments, recipe, FLAGS)
+    except UsageError as error:
+        others = other_faults(arguments, recipe) if recipe is not None else []
+        raise UsageError("\n".join([str(error), *others])) from error
 
 
 def required_recipe(launch: Launch) -> ConfigDict:
@@ -107,14 +126,23 @@ def required_recipe(launch: Launch) -> ConfigDict:
     return launch.recipe
 
 
-def refuse(names: set[str]) -> None:
-    """Raises UsageError if any of these flags is given: it would be ignored."""
-    if given := sorted(name for name in names if FLAGS[name].present):
-        raise UsageError(f"--{given[0]}: {_nothing_to_do_with_it()}")
+def refuse(names: set[str], why: str = "") -> None:
+    """Raises UsageError if any of these flags is given: it would be ignored.
+
+    Args:
+      names: of flags.
+      why: they are not taken here. By default: because they are other modes'.
+    """
+    given = sorted(name for name in names if FLAGS[name].present)
+    if given:
+        raise UsageError("\n".join(f"--{name}: {why or _whose(name)}" for name in given))
 
 
-def _nothing_to_do_with_it() -> str:
-    return f"--mode={FLAGS.mode} takes no such thing here; see --help."
+def _whose(name: str) -> str:
+    """Says which modes take a flag."""
+    modes = [mode for mode, taken in TAKES.items() if name in taken]
+    listed = " and ".join(filter(None, [", ".join(modes[:-1]), modes[-1]]))
+    return f"is for --mode={listed}, not for --mode={FLAGS.mode}. Leave it out, or change the mode."
 
 
 def workdir() -> Path:

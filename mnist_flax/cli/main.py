@@ -18,6 +18,7 @@ Any field of the config is a flag: --config.optimizer.learning_rate=0.01, --conf
 
 import io
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from mnist_flax.cli.processes import leave_failed
 from mnist_flax.cli.recipe_files import recipe_names, recipes_folder
 from mnist_flax.errors import UserError, out_of_memory
 
+_UNREAD = 128 + 13  # as a shell has it of what SIGPIPE ends
+
 
 def main(argv: Sequence[str]) -> int:
     """Parses flags, does what --mode says, returns the exit status."""
@@ -39,12 +42,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if {"--help", "-help", "-h", "--helpfull"} & set(argv):
-        print(_help(argv[0]))
-        return 0
-    if {"--version", "-version"} & set(argv):
-        print(program.version())
-        return 0
     sys.path.append(str(Path.cwd()))  # where 'package.module:attribute' of a config may lie
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path comes out in the bytes that it has; what a console's alphabet lacks, as an escape.
@@ -52,13 +49,17 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     hide_false_alarms()  # before a recipe imports JAX
     try:
-        launch = parse(argv)
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each of its steps
-        return MODES[FLAGS.mode](launch)
+        status = _done(argv)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         say(f"Error: {error}")
         return error.exit_status
-    except OSError as error:  # a full disk, a closed pipe: nothing that a traceback explains
+    except BrokenPipeError:  # nobody reads on, as behind `| head -3`
+        # Python flushes what is left once more as it ends, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
+    except OSError as error:  # a full disk: nothing that a traceback explains
         say(f"Error: {error}")
         return 1
     except Exception as error:  # raised again, but for what a machine can cause
@@ -70,6 +71,19 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say("Interrupted.")
         return 130
+
+
+def _done(argv: Sequence[str]) -> int:
+    """Does what is asked for; returns the exit status."""
+    if {"--help", "-help", "-h", "--helpfull"} & set(argv):
+        print(_help(argv[0]))
+        return 0
+    if {"--version", "-version"} & set(argv):
+        print(program.version())
+        return 0
+    launch = parse(argv)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each of its steps
+    return MODES[FLAGS.mode](launch)
 
 
 def _help(argv0: str) -> str:

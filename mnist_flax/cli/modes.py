@@ -109,7 +109,7 @@ def _serve(launch: Launch) -> int:
     restored = restore_asked(launch.overrides)
     draws = restored.task.sample is not None and not is_classification(restored)
     if draws:
-        refuse({"center"})
+        refuse({"center"}, "is for pictures that are read; this run draws its own. Leave it out.")
     prepared = None if draws else preparation_of(restored)
     serve(restored, prepared, host=FLAGS.host, port=FLAGS.port, report=say)
     return 0

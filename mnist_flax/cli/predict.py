@@ -20,7 +20,10 @@ def predict_as_asked(launch: Launch) -> int:
 
 
 def _predict_split(launch: Launch) -> int:
-    refuse({"center"})
+    refuse(
+        {"center"},
+        "is for picture files; the images of --split are taken as they are. Leave it out.",
+    )
     output = output_file(".npz")
     from mnist_flax.use.prediction import is_classification, predict_split
     from mnist_flax.workdir.known_images import count_known

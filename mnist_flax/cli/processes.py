@@ -26,9 +26,9 @@ _ASKED_FOR = {"coordinator", "num_processes", "process_id"}
 def check() -> None:
     """Raises UsageError for flags that do not go together."""
     if FLAGS.distributed == "off":
-        refuse({"join_seconds"})
+        refuse({"join_seconds"}, "is for --distributed=auto and manual. Leave it out.")
     if FLAGS.distributed != "manual":
-        refuse(_ASKED_FOR)
+        refuse(_ASKED_FOR, "is for --distributed=manual. Leave it out.")
         return
     if missing := sorted(name for name in _ASKED_FOR if not FLAGS[name].present):
         raise UsageError(

@@ -3,6 +3,7 @@
 import ast
 import copy
 import inspect
+import logging
 import re
 import sys
 import traceback
@@ -14,8 +15,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mnist_flax.cli.recipe_files import recipe_file
-from mnist_flax.config import flatten, may_be_added
-from mnist_flax.config.registry import nearest
+from mnist_flax.config import flatten, may_be_added, overridden
+from mnist_flax.config.section import WrongName, WrongType, near_fields
 from mnist_flax.config.validation import require_fields
 from mnist_flax.errors import UsageError
 
@@ -49,8 +50,10 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
     sys.path.append(str(path.resolve().parent))  # 'package.module:…' may lie next to the recipe
     try:
         recipe = _execute(path, value.partition(":")[2])
-        require_fields(recipe)
+        require_fields(recipe, f"--config={value}: ")
         return recipe
+    except (WrongName, WrongType) as error:
+        raise UsageError(f"--config={value}: {_fault_in(path, error)}") from error
     except UsageError:
         raise
     except Exception as error:
@@ -59,6 +62,10 @@ def load_recipe(argv: Sequence[str]) -> ConfigDict | None:
 
 def _execute(path: Path, variant: str) -> Any:
     """Returns what its get_config(), with the variant if there is one, returns, locked."""
+    # It warns of a get_config() that returns nothing, which require_fields() refuses.
+    logging.getLogger("absl").addFilter(
+        lambda record: "get_config() returned None" not in record.msg
+    )
     values = flags.FlagValues()
     argv = ["", f"--config={path}:{variant}" if variant else f"--config={path}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
@@ -126,6 +133,8 @@ def _fault_in(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.lineno is not None:
         lines = [error.lineno]
     where = f"line {lines[-1]}: " if lines else ""
+    if isinstance(error, UsageError):
+        return f"{where}{error}"
     what = str(error).strip("'\"").splitlines()[0][:160] if str(error) else ""
     return f"{where}{type(error).__name__}: {what}"
 
@@ -150,7 +159,7 @@ def define_overrides(
     if recipe is None:
         raise UsageError("--config.… overrides a recipe: name it with --config=FILE.")
     if faults := _override_faults(argv, recipe):
-        raise UsageError("\n".join(faults))
+        raise UsageError("\n".join(faults.values()))
     names = dict.fromkeys(_name(argument) for argument in given)
     added = [name for name in names if name not in flatten(recipe)]
     for name in added:
@@ -195,9 +204,27 @@ def _define(
     return config_flags.get_override_values(own["config"])
 
 
-def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
-    """Tries every --config.field=value alone; returns a line for each fault."""
-    fields, faults = flatten(recipe), []
+def other_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
+    """Returns what else is wrong with a config some of whose overrides are: a line for each."""
+    from mnist_flax.training.gather import check  # it brings JAX
+
+    wrong = _override_faults(argv, recipe)
+    right: list[str] = []
+    for i, argument in enumerate(argv):
+        match = re.match(_OVERRIDE, argument)
+        if match and i not in wrong:
+            apart = [] if match[2] else argv[i + 1 : i + 2]  # --config.seed 3
+            right += [argument, *(value for value in apart if not re.match(r"--?[a-z]", value))]
+    try:
+        check(overridden(recipe, parse_overrides(right, recipe))[0])
+    except UsageError as error:
+        return str(error).split("\n")
+    return []
+
+
+def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> dict[int, str]:
+    """Tries every --config.field=value alone; returns a line for each fault, by its place."""
+    fields, faults = flatten(recipe), {}
     for i, argument in enumerate(argv):
         match = re.match(_OVERRIDE, argument)
         if match is None:
@@ -206,17 +233,17 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
         inside = [field for field in fields if field.startswith(name + ".")]
         if name not in fields and not inside and may_be_added(name):
             if argument.lstrip("-").startswith("no") or not (equals or argv[i + 1 : i + 2]):
-                faults.append(f"--config.{name}: is no field yet; give it a value, {name}=…")
+                faults[i] = f"--config.{name}: is no field yet; give it a value, {name}=…"
             continue
         if name not in fields:
             hint = f" It is a section; set {inside[0]} or another." if inside else ""
-            faults.append(f"--config.{name}: no such field.{hint or nearest(name, fields)}")
+            faults[i] = f"--config.{name}: no such field.{hint or near_fields(name, recipe)}"
             continue
         section, _, leaf = name.rpartition(".")
         kind = (recipe[section] if section else recipe).get_type(leaf).__name__
         if argument.lstrip("-").startswith("no") and (equals or kind != "bool"):
             told = f"says false: without a value, of what is {_KINDS['bool']}"
-            faults.append(f"--noconfig.{name}{equals}{value}: {told}.")
+            faults[i] = f"--noconfig.{name}{equals}{value}: {told}."
             continue
         apart = [] if equals or kind == "bool" else argv[i + 1 : i + 2]  # --config.seed 3
         values = flags.FlagValues()
@@ -225,5 +252,5 @@ def _override_faults(argv: Sequence[str], recipe: ConfigDict) -> list[str]:
             values(["", argument, *apart])
         except flags.Error:
             shown = value if equals else " ".join(apart)
-            faults.append(f"--config.{name}={shown}: the value must be {_KINDS.get(kind, kind)}.")
+            faults[i] = f"--config.{name}={shown}: the value must be {_KINDS.get(kind, kind)}."
     return faults

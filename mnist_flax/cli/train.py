@@ -56,11 +56,11 @@ def train_as_asked(launch: Launch) -> tuple[int, bool]:
 def asked_init_from() -> tuple[Any, ...] | None:
     """Returns what --init_from, --checkpoint and --init_map say, as train() takes it."""
     if not FLAGS.init_from:
-        refuse({"checkpoint", "init_map"})
+        refuse({"checkpoint", "init_map"}, "is for --init_from, which is not given. Leave it out.")
         return None
     source = expanded(FLAGS.init_from, "--init_from")
     if source.is_file():
-        refuse({"checkpoint"})
+        refuse({"checkpoint"}, f"--init_from={source} is a file, with one network. Leave it out.")
     return source, FLAGS.checkpoint, FLAGS.init_map
 
 

@@ -1,6 +1,7 @@
 """What a run is set to do: every field once, names that become objects, every fault at once.
 
 fields.py      default_config(): every field with what it means
+section.py     a config and its sections: what they refuse, in one line
 changes.py     the command line's values; what a run may take when it goes on
 paths.py       ~ in the name of a folder
 sweep.py       what a sweep varies: grids, random points, and their names

@@ -63,8 +63,8 @@ def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[Config
     """
     if "num_steps" in overrides and "num_epochs" in overrides:
         raise UsageError(
-            f"--config.num_steps={overrides['num_steps']} and "
-            f"--config.num_epochs={overrides['num_epochs']}: give one of the two."
+            f"config.num_steps={overrides['num_steps']} and "
+            f"config.num_epochs={overrides['num_epochs']}: give one of the two."
         )
     new, notes = config.copy_and_resolve_references(), []
     for section in ("task", "model", "optimizer", "schedule"):
@@ -96,11 +96,11 @@ def _set(config: ConfigDict, name: str, value: Any) -> None:
         if not isinstance(config[part], ConfigDict):
             before = ".".join(path[: place + 1])
             raise UsageError(
-                f"--config.{name}={value}: config.{before} is {config[part]!r} here, no section."
+                f"config.{name}={value}: config.{before} is {config[part]!r} here, no section."
             )
         config = config[part]
     if isinstance(config.get(last), ConfigDict) and not isinstance(value, ConfigDict | dict):
-        raise UsageError(f"--config.{name}={value}: config.{name} is a section here.")
+        raise UsageError(f"config.{name}={value}: config.{name} is a section here.")
     config[last] = value
 
 

@@ -6,31 +6,33 @@ and no files here, and nothing heavy is imported: `--help` reads this module.
 
 from ml_collections import ConfigDict, config_dict
 
+from mnist_flax.config.section import Section
+
 
 def default_config() -> ConfigDict:
     """Returns every field with its default. Types are locked: an int stays an int.
 
     A recipe may add fields to the sections that pass theirs on, and to no other.
     """
-    config = ConfigDict()
+    config = Section()
     config.seed = 0  # all randomness is a function of (seed, purpose, step)
 
     # What is learnt: 'classification', or 'package.module:function'. The other fields of this
     # section are passed to that function by name.
-    config.task = ConfigDict({"name": "classification"})
+    config.task = Section({"name": "classification"})
 
     # A name that models.MODELS knows, or 'package.module:Class'. The other fields of this section
     # are passed to that class by name.
-    config.model = ConfigDict({"name": "tutorial"})
+    config.model = Section({"name": "tutorial"})
 
     # optax's own names: 'sgd', 'adam', 'rmsprop', … or 'package.module:function'. The other fields
     # of the section are passed on by name, so a config file may add e.g. momentum=0.9, or
     # mask='kernels' for a weight decay that leaves biases and normalisation alone. `rates` is ours:
     # (('conv.*', 0.1), ('stem.*', 0.0)) has parameters whose path matches learn at a tenth, or not.
-    config.optimizer = ConfigDict({"name": "sgd", "learning_rate": 0.001})
+    config.optimizer = Section({"name": "sgd", "learning_rate": 0.001})
     # 'constant_schedule', 'cosine_decay_schedule', … The learning rate above is its initial (or
     # peak) value and the run's length its number of steps, unless fields here say otherwise.
-    config.schedule = ConfigDict({"name": "constant_schedule"})
+    config.schedule = Section({"name": "constant_schedule"})
 
     # The share of each label that is spread over all classes (arXiv 1512.00567) in the loss that is
     # minimised. The loss that is shown is always that of the labels themselves.
@@ -93,7 +95,7 @@ def default_config() -> ConfigDict:
     # recipe on this machine.
     config.compilation_cache = True
 
-    config.data = ConfigDict()
+    config.data = Section()
     # 'mnist', 'fashion_mnist', 'kmnist', 'mnist_sample', or any name for data found in data_dir.
     config.data.name = "mnist"
     # Holds four IDX files, pictures in train/<class>/ and test/<class>/, tables of pixels, an .npz
@@ -115,7 +117,7 @@ def default_config() -> ConfigDict:
     # Images that are evaluated whenever those are, and choose nothing: by a name of yours, which
     # their rows bear, a split, {'shifted': 'test[:1000]'}, or one of other data with the same
     # classes: {'shifted': {'data_dir': …, 'name': …, 'split': …}}. Of these three one is enough.
-    config.data.extra_eval_splits = ConfigDict()
+    config.data.extra_eval_splits = Section()
     # A seed: the train split followed by the eval split is permuted and cut at their sizes again.
     config.data.resplit = config_dict.placeholder(int)
     # Six times as many images to train on, none of them stored: each as it is, shifted by a pixel
@@ -133,10 +135,10 @@ def default_config() -> ConfigDict:
 
     # What is done to the images of every training batch, in this order: names from below, or
     # 'package.module:function'. What stands under a function's name are its parameters.
-    config.augment = ConfigDict({"order": ()})
-    config.augment.random_rotation = ConfigDict({"max_degrees": 10.0})
-    config.augment.random_scaling = ConfigDict({"max_factor": 1.1})
-    config.augment.random_shift = ConfigDict({"max_pixels": 2})
+    config.augment = Section({"order": ()})
+    config.augment.random_rotation = Section({"max_degrees": 10.0})
+    config.augment.random_scaling = Section({"max_factor": 1.1})
+    config.augment.random_shift = Section({"max_pixels": 2})
     config.lock()
     for section in ("task", "model", "optimizer", "schedule", "augment"):  # that pass fields on
         config[section].unlock()

@@ -1,11 +1,13 @@
 """Names in a config become objects in one place: a known name, or 'package.module:attribute'."""
 
 import difflib
+import functools
 import importlib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mnist_flax.errors import UsageError, where_it_failed
+from mnist_flax.errors import UsageError, together, where_it_failed
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -47,8 +49,7 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
             raise UsageError(f"{field}={name!r}: {where_it_failed(error, __file__)}") from error
         raise UsageError(
             f"{field}={name!r}: there is no module {missing!r} on the Python path; "
-            "run from the folder that holds it, name the recipe beside it with --config, or install"
-            " it."
+            "run from the folder that holds it, put it beside the recipe, or install it."
         ) from error
     if not hasattr(module, attribute):
         raise UsageError(
@@ -56,3 +57,38 @@ def resolve(name: str, table: Mapping[str, str], field: str) -> Any:
             f"{nearest(attribute, vars(module))}"
         )
     return getattr(module, attribute)
+
+
+def resolve_functions(
+    names: Iterable[str], table: Mapping[str, str], field: str, parameters: Sequence[str]
+) -> tuple[Callable[..., Any], ...]:
+    """Returns the functions that a config field names, all to be called in one way.
+
+    Args:
+      names: as resolve takes each.
+      table: as resolve takes it.
+      field: as resolve takes it.
+      parameters: what each is called with, by position.
+
+    Raises:
+      UsageError: a line for each name that there is no such function for.
+    """
+
+    def find(name: str) -> Callable[..., Any]:
+        found = resolve(name, table, field)
+        if not callable(found):
+            raise UsageError(f"{field}: {name!r} is no function, but {found!r}.")
+        try:
+            signature = inspect.signature(found)
+        except ValueError:  # in C, without one
+            return found
+        try:
+            signature.bind(*parameters)
+        except TypeError as error:
+            raise UsageError(
+                f"{field}: {name!r} takes {signature}, and is called with "
+                f"({', '.join(parameters)}): {error}."
+            ) from error
+        return found
+
+    return together(*(functools.partial(find, name) for name in names))

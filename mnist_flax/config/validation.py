@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 from mnist_flax.config.changes import as_json, can_be_written, flatten
 from mnist_flax.config.fields import default_config
+from mnist_flax.config.section import TYPES, near_fields
 from mnist_flax.errors import UsageError
 
-_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _LOOKED_UP = ("task.name", "model.name", "optimizer.name", "schedule.name")
 
 
@@ -47,16 +47,38 @@ def validate(
         raise UsageError("\n".join(faults))
 
 
-def require_fields(config: object) -> None:
-    """Raises UsageError if a recipe lacks what default_config() would have given it."""
+def require_fields(config: object, whose: str = "") -> None:
+    """Raises UsageError if a recipe lacks what default_config() would have given it.
+
+    Args:
+      config: what get_config() returned.
+      whose: begins the message.
+    """
+    if config is None:
+        raise UsageError(f"{whose}get_config() returns nothing: end it with `return config`.")
     if not isinstance(config, ConfigDict):
         raise UsageError(
-            f"get_config() returned a {type(config).__name__}: return what default_config() gives."
+            f"{whose}get_config() returns {type(config).__name__} {config!r:.40}: return what "
+            "default_config() gives."
         )
     if missing := missing_fields(config):
         raise UsageError(
-            f"The recipe has no {first_of([f'config.{name}' for name in missing])}: start from "
-            "default_config() and set fields of it."
+            f"{whose}The recipe has no {first_of([f'config.{name}' for name in missing])}: start "
+            "from default_config() and set fields of it."
+        )
+
+
+def refuse_unknown(config: ConfigDict) -> None:
+    """Raises UsageError for what default_config() has no place for: nothing would read it.
+
+    A config refuses it when it is set, unless somebody has unlocked it.
+    """
+    known = default_config()
+    names = [name for name in config if name not in known]
+    names += [f"data.{name}" for name in config.data if name not in known.data]
+    if names:
+        raise UsageError(
+            "\n".join(f"config.{name}: no such field.{near_fields(name, known)}" for name in names)
         )
 
 
@@ -89,7 +111,7 @@ def _typed(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
         fits = (int, float) if want is float else list if want is tuple else want
         if isinstance(value, fits) and isinstance(value, bool) <= (want is bool):
             continue
-        faults.append(f"config.{field}={value!r}: must be {_TYPES.get(want, 'a list of names')}.")
+        faults.append(f"config.{field}={value!r}: must be {TYPES.get(want, 'a list of names')}.")
         with typed.ignore_type():
             _section(typed, section)[leaf] = tuple(default) if want is tuple else default
     return typed, faults

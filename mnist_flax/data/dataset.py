@@ -83,7 +83,8 @@ class Dataset:
     an equal fingerprint, wherever it came from. `notes` are lines that the user must see.
     `data_dir` is the folder that it was found in, absolute; None for the sample and for data that
     were `handed_in`. `select` holds the images that choose the best save, None where those of
-    `eval` do; `extra` those of config.data.extra_eval_splits, by name.
+    `eval` do; `extra` those of config.data.extra_eval_splits, by name. `overlap` is the note on
+    images that are both trained and judged on, "" where none are.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Dataset:
     select: Split | None = None
     handed_in: bool = False
     extra: Mapping[str, Extra] = field(default_factory=dict)
+    overlap: str = ""
 
     @property
     def chooses(self) -> str:
@@ -140,9 +142,10 @@ def make_dataset(
     train_ranges = resolve_split(train_split, sizes, "config.data.train_split")
     eval_ranges = resolve_split(eval_split, sizes, "config.data.eval_split")
     train, evaluation, select = take(raw, train_ranges), take(raw, eval_ranges), None
-    notes = raw.notes
+    notes, overlap = raw.notes, ""
     if shared := count_shared(train_ranges, eval_ranges):
-        notes += (f"train and eval share {shared:,} images: the accuracy will look too good.",)
+        overlap = f"train and eval share {shared:,} images: the accuracy will look too good."
+        notes += (overlap,)
     if select_split:
         select_ranges = resolve_split(select_split, sizes, "config.data.select_split")
         shared = count_shared(train_ranges, select_ranges)
@@ -159,6 +162,7 @@ def make_dataset(
         source += f", train and eval mixed and cut again with seed {resplit}"
     names = raw.class_names
     dataset = Dataset(name, source, train, evaluation, names, "", notes, select=select)
+    dataset = replace(dataset, overlap=overlap)
     if dataset.streamed:
         return dataset
     return replace(dataset, fingerprint=fingerprint(train, evaluation, names, select))

@@ -86,7 +86,7 @@ def _refuse_too_large(found: class_folders.Found, shape: tuple[int, int, int]) -
             got = f"{len(pictures):,} pictures of {_describe(shape)}"
             raise UserError(
                 f"{pictures[0][0].parent.parent}: {got} unpack into more than {LARGEST:,} bytes. "
-                "Scale them down, or have them streamed with --config.data.stream=true."
+                "Scale them down, or have them streamed with config.data.stream=true."
             )
 
 
@@ -142,7 +142,7 @@ class FileRecords:
             alike = "/".join(self._first.parts[-3:])
             todo = "Make all alike"
             if image.shape[:2] != self.shape[:2]:
-                todo += ", or have them scaled to one size, as with --config.data.resize=28"
+                todo += ", or have them scaled to one size, as with config.data.resize=28"
             raise UserError(f"{path} is {got}, but {alike} is {want}. {todo}.")
         return image
 

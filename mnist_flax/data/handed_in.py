@@ -42,11 +42,11 @@ def name_of(config_data: Any) -> str:
     return NAME if config_data.name == "mnist" else str(config_data.name)
 
 
-def missing(whose: str) -> str:
+def missing(whose: str, todo: str) -> str:
     """Returns what is said where a run's data were handed in, and are wanted again."""
     return (
-        f"{whose}: its data were handed in, train(config, workdir, data=…). Hand the same in again "
-        "from Python, or name data in files with --config.data.data_dir=FOLDER"
+        f"{whose}: its data were handed in, train(config, workdir, data=…). From Python {todo}; or "
+        "name data in files with config.data.data_dir=FOLDER"
     )
 
 

@@ -62,7 +62,7 @@ def choose(found: dict[str, Files], directory: Path, name: str) -> str:
     names = ", ".join(f"emnist_{part}" for part in sorted(found) if part)
     raise UsageError(
         f"config.data.name={name!r}: {directory} holds {names}. Name one of them with "
-        "--config.data.name"
+        "config.data.name"
     )
 
 

@@ -89,7 +89,7 @@ def _choose(folders: list[Path], directory: Path, name: str) -> Path:
     if (other := known.get(_plain(folders[0].name))) and name in CLASS_NAMES:
         raise UserError(
             f"config.data.name={name!r}, but {directory} holds {names} alone. For that give "
-            f"--config.data.name={other}"
+            f"config.data.name={other}"
         )
     return folders[0]
 

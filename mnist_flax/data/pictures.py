@@ -99,7 +99,7 @@ def fit_picture(file: BinaryIO, preparation: Preparation, shape: tuple[int, int,
             raise PictureError(f"{error}; {todo}") from error
     if pixels.shape[:2] != shape[:2]:
         got = f"the picture is {pixels.shape[1]} pixels wide and {pixels.shape[0]} high"
-        todo = "scale it to that size, or leave --center=false out"
+        todo = "scale it to that size, or leave center=false (AS_IS) out"
         raise PictureError(f"{got}, the network takes {shape[1]} and {shape[0]}; {todo}")
     return Fitted(pixels.reshape(shape), done)
 
@@ -110,8 +110,8 @@ def check_shape(shape: tuple[int, int, int], preparation: Preparation) -> None:
     if shape[2] not in (1, 3):
         raise UsageError(f"A picture has 1 channel or 3, and {takes}: no picture file fits it.")
     if preparation.layout == "digit" and shape != MNIST_SHAPE:
-        todo = "use --center=false, or leave --center out"
-        raise UsageError(f"--center=true makes pictures of 28x28x1, and {takes}: {todo}")
+        todo = "use center=false (AS_IS), or leave it out"
+        raise UsageError(f"center=true (DIGIT) makes pictures of 28x28x1, and {takes}: {todo}")
 
 
 def _scaled(

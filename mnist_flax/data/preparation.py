@@ -85,8 +85,8 @@ def of_run(trained_on: Mapping[str, Any]) -> Preparation:
     if layout not in LAYOUTS or ground not in GROUNDS:
         raise UserError(
             f"dataset.preparation={kept} of the save: a layout is {', '.join(LAYOUTS)}, a ground "
-            f"{', '.join(GROUNDS)}; another version of this package wrote it. Use --center=true or "
-            "--center=false."
+            f"{', '.join(GROUNDS)}; another version of this package wrote it. Say what is to be "
+            "done: DIGIT (center=true) or AS_IS (center=false)."
         )
     return Preparation(layout, ground)
 

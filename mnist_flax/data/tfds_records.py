@@ -52,7 +52,7 @@ def read_all(
         if len(source) * int(np.prod(shape)) > LARGEST:
             raise UserError(
                 f"{directory}: {len(source):,} pictures {list(shape)} in {split!r} unpack into "
-                f"more than {LARGEST:,} bytes. Use --config.data.stream=true."
+                f"more than {LARGEST:,} bytes. Use config.data.stream=true."
             )
         images = np.empty((len(source), *shape), np.uint8)
         labels = np.empty(len(source), np.int32)

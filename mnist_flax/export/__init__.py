@@ -182,7 +182,11 @@ def _write(
         write_atomic(folder / name, content)
     written = {name.partition(".")[0] for name in contents}
     for stem in ("model", "sampler"):
-        advice = "--format=all renews both" if stem in written else "nothing renews it: delete it"
+        advice = (
+            "an export as all formats renews both"
+            if stem in written
+            else "nothing renews it: delete it"
+        )
         for name in (f"{stem}.{form}" for form in FORMATS):
             if name not in contents and (folder / name).exists():
                 report(f"{folder / name} is an earlier export's; {advice}.")

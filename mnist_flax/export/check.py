@@ -61,9 +61,7 @@ def largest_difference(
       UserError: an output is too far off, or of another type or shape.
     """
     return max(
-        _difference(
-            f"--format={form}: over {len(values):,} {given} ", form, name, got[name], values
-        )
+        _difference(f"format={form}: over {len(values):,} {given} ", form, name, got[name], values)
         for name, values in expected.items()
     )
 

@@ -26,8 +26,8 @@ def require() -> None:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:
             raise UserError(
-                f"--format=onnx: {name} is not installed. Install it with "
-                f"{installing('onnx')}, or export with --format=stablehlo."
+                f"format=onnx: {name} is not installed. Install it with "
+                f"{installing('onnx')}, or export as stablehlo."
             ) from error
 
 
@@ -66,8 +66,8 @@ def to_onnx(network: Network) -> bytes:
     except Exception as error:  # of any kind, on an operation that it does not know
         told = where_it_failed(error, __file__, equations.__file__)
         raise UserError(
-            f"--format=onnx: jax2onnx {versions()['jax2onnx']} cannot convert this network "
-            f"({told}). Export it with --format=stablehlo."
+            f"format=onnx: jax2onnx {versions()['jax2onnx']} cannot convert this network "
+            f"({told}). Export it as stablehlo."
         ) from error
     return model.SerializeToString()
 
@@ -102,8 +102,8 @@ def run_onnx(
         ]
     except Exception as error:  # its errors have no class in common
         raise UserError(
-            f"--format=onnx: onnxruntime {versions()['onnxruntime']} cannot run this network "
-            f"({where_it_failed(error, __file__)}). Export it with --format=stablehlo."
+            f"format=onnx: onnxruntime {versions()['onnxruntime']} cannot run this network "
+            f"({where_it_failed(error, __file__)}). Export it as stablehlo."
         ) from error
     return {
         name: np.concatenate(values)

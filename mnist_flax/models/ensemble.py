@@ -63,7 +63,7 @@ class Ensemble(nn.Module):
         if not self.members:
             raise UsageError(
                 "config.model.name='ensemble': has no members. They are taken from finished runs: "
-                "--config=configs/ensemble.py --config.task.members=\"('runs/a', 'runs/b')\""
+                "the recipe ensemble with config.task.members=\"('runs/a', 'runs/b')\""
             )
         return log_of_mean([getattr(self, name)(images, train=train) for name in self.members])
 

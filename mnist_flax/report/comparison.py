@@ -48,9 +48,10 @@ def compare(
     same = np.array_equal(split.labels, other_split.labels)
     if not (same and same_images(split.images, other_split.images)):
         raise UserError(
-            f"--compare={workdir}: its evaluation split holds other images than this run's, or in "
-            f"another order (data.name={data.name!r}, data.eval_split={data.eval_split!r}, "
-            f"data.resplit={data.resplit}; {len(other_split.labels):,} images). Leave it out."
+            f"The run {workdir} to compare with: its evaluation split holds other images than "
+            f"this run's, or in another order (data.name={data.name!r}, data.eval_split="
+            f"{data.eval_split!r}, data.resplit={data.resplit}; {len(other_split.labels):,} "
+            "images). Leave it out."
         )
     other_right = predict(other, other_split.images)["classes"] == other_split.labels
     return Compared(
@@ -72,6 +73,6 @@ def refuse_without_classes(workdir: Path, restored: Restored) -> None:
     if not is_classification(restored):
         name = restored.config.task.name
         raise UsageError(
-            f"--compare={workdir}: tells on which images two runs name the right class; the task "
-            f"{name!r} predicts no classes. Leave it out."
+            f"The run {workdir} to compare with: this tells on which images two runs name the "
+            f"right class; the task {name!r} predicts no classes. Leave it out."
         )

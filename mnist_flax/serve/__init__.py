@@ -25,7 +25,7 @@ try:
     from mnist_flax.serve.app import create_app
     from mnist_flax.serve.connection import BoundedConnection
 except ImportError as error:
-    raise UserError(f"--mode=serve: {error}. Install it with {installing('serve')}.") from error
+    raise UserError(f"serve: {error}. Install it with {installing('serve')}.") from error
 
 
 def serve(
@@ -115,13 +115,13 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address again
         raise UsageError(
-            f"--host={host} --port={port}: cannot be bound ({reason}). Name an address of "
+            f"host={host}, port={port}: cannot be bound ({reason}). Name an address of "
             "this machine, and a port that is free; 0 is any free one."
         ) from error
     if ipaddress.ip_address(listener.getsockname()[0]).is_unspecified:
         listener.close()
         raise UsageError(
-            f"--host={host}: stands for every address of this machine. Name one of them: only "
+            f"host={host}: stands for every address of this machine. Name one of them: only "
             "requests that name it, or localhost, are answered."
         )
     return listener

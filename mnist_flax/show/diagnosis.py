@@ -82,6 +82,6 @@ def lost_classes(
     if relu_logits:
         told += (
             " The ReLU on the logits leaves such classes without a gradient: "
-            "--config.model.relu_logits=false, in a new --workdir, mends it."
+            "config.model.relu_logits=false, in a new workdir, mends it."
         )
     return told

@@ -27,7 +27,6 @@ from mnist_flax.core.chunk import LastBatch
 from mnist_flax.core.sampling import draw_latents, sample
 from mnist_flax.core.state import TrainState
 from mnist_flax.core.task import Spec, Task
-from mnist_flax.errors import UsageError
 from mnist_flax.show import diagnosis
 from mnist_flax.show.drawings import draw_evaluation, grid_image
 from mnist_flax.use.filters import first_filters
@@ -81,13 +80,10 @@ def find_observers(names: Iterable[str]) -> tuple[Observer, ...]:
     """Returns the functions that task.observers and config.observers name.
 
     Raises:
-      UsageError: there is no such function.
+      UsageError: a line for each name that there is no such function for.
     """
-    found = [registry.resolve(name, OBSERVERS, "config.observers") for name in names]
-    for name, observer in zip(names, found, strict=True):
-        if not callable(observer):
-            raise UsageError(f"config.observers: {name!r} is no function, but {observer!r}.")
-    return tuple(found)
+    called_with = ("event", "step", "row", "context")
+    return registry.resolve_functions(names, OBSERVERS, "config.observers", called_with)
 
 
 def evaluation_pictures(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:

@@ -122,7 +122,7 @@ class EventFile:
             raise UserError(
                 f"{self._folder}: {error.strerror}. Make room, or see to its permissions, and "
                 "start again: the run goes on from its newest checkpoint; "
-                "--config.tensorboard=false does without."
+                "config.tensorboard=false does without."
             ) from error
 
 

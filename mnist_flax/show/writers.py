@@ -31,7 +31,6 @@ They are called by the thread that trains, which waits for them.
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ from ml_collections import FrozenConfigDict
 
 from mnist_flax.config import registry
 from mnist_flax.core.task import Spec
-from mnist_flax.errors import UsageError, UserError, together, where_it_failed
+from mnist_flax.errors import UserError, where_it_failed
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,8 @@ def find_writers(names: Iterable[str]) -> tuple[WriterFunction, ...]:
     Raises:
       UsageError: a line for each name that there is no such function for.
     """
-    return together(*(functools.partial(_find, name) for name in names))
-
-
-def _find(name: str) -> WriterFunction:
-    found = registry.resolve(name, WRITERS, "config.writers")
-    if not callable(found):
-        raise UsageError(f"config.writers: {name!r} is no function, but {found!r}.")
-    return found
+    called_with = ("event", "step", "row", "context")
+    return registry.resolve_functions(names, WRITERS, "config.writers", called_with)
 
 
 class Writers:
@@ -108,6 +101,7 @@ class Writers:
         """
         self._called = [(name, call, replace(context, memory={})) for name, call in functions]
         self._on_fault, self._record, self._say = on_fault, record, say
+        self._left_out: list[str] = []
 
     def tell(self, event: str, step: int, row: Mapping[str, Any]) -> None:
         """Calls the writers, one after another; after 'ended' there are none.
@@ -119,6 +113,10 @@ class Writers:
         called = self._called
         if event == "ended":
             self._called = []
+            # Said when it happened, which may be hours ago.
+            for message in self._left_out:
+                self._say(message)
+            self._left_out = []
         for entry in called:
             name, call, context = entry
             try:
@@ -134,6 +132,10 @@ class Writers:
                 message += " The run goes on without it; the next start calls it again."
                 self._record(step, "writer_fault", message, writer=name)
                 self._say(message)
+                fault = _told(error)
+                self._left_out.append(
+                    f"config.writers: {name!r} was left out from step {step:,} on: {fault}"
+                )
 
     @contextlib.contextmanager
     def told_of_errors(self, step: Callable[[], int]) -> Iterator[None]:

@@ -76,15 +76,15 @@ def init_from(
     ]
     if not count:
         raise UserError(
-            f"--init_from={place}: nothing in it fits this model:\n"
+            f"init_from={place}: nothing in it fits this model:\n"
             + "\n".join(f"  {fault}" for fault in faults)
-            + "\nName a run with layers of the same names and shapes, or leave --init_from out."
+            + "\nName a run with layers of the same names and shapes, or leave init_from out."
         )
     message = f"Arrays taken from {place}: {len(taken)}."
     if source.renamed:
         message += f" They are {_some(taken)}."
     if dropped:
-        message += f" Left behind by --init_map: {_some(dropped)}."
+        message += f" Left behind by renaming: {_some(dropped)}."
     if faults:
         message += f" New, or left behind: {'; '.join(faults)}."
     return state.replace(variables={**renewed(ours, variables), **kept}), message
@@ -94,7 +94,7 @@ def refuse_init_from(task: Task, name: str, source: InitFrom | None) -> None:
     """Raises UsageError where nothing is trained: its parameters are those of its members."""
     if source and not task.trains:
         raise UsageError(
-            f"--init_from={source.path}: the task {name!r} trains nothing, and takes its "
+            f"init_from={source.path}: the task {name!r} trains nothing, and takes its "
             "parameters from its members. Leave it out."
         )
 
@@ -111,7 +111,7 @@ def _arrays(source: InitFrom) -> tuple[Path, list[tuple[str, _Offered]]]:
         return source.path, told
     if not (source.path / "config.json").is_file():
         raise UserError(
-            f"--init_from={source.path}: holds no run, and is no safetensors file. Name the "
+            f"init_from={source.path}: holds no run, and is no safetensors file. Name the "
             "workdir of a trained run, or such a file."
         )
     restored = restore(source.path, source.which, {})
@@ -142,13 +142,13 @@ def _under_new_names(
             continue
         if before := offered.get((collection, name)):
             raise UsageError(
-                f"--init_map: {before.name} and {other.name} would both be called {name} here."
+                f"init_from: renaming: {before.name} and {other.name} would both be called {name}."
             )
         offered[collection, name] = other
     if unused := [text for text, _, _ in rules if text not in used]:
         others = " that no rule before it matches" if unused[0] != renamed[0] else ""
         raise UsageError(
-            f"--init_map={unused[0]}: matches the whole of no name{others}. There are "
+            f"init_from: renaming {unused[0]}: matches the whole of no name{others}. There are "
             f"{', '.join(sorted({other.name for _, other in arrays}))}."
         )
     return offered, dropped
@@ -157,7 +157,9 @@ def _under_new_names(
 def _rule(text: str) -> tuple[str, re.Pattern[str], str]:
     pattern, arrow, replacement = text.partition("=>")
     if not arrow:
-        raise UsageError(f"--init_map={text}: must be PATTERN=>NAME, such as 'backbone/(.*)=>\\1'.")
+        raise UsageError(
+            f"init_from: renaming {text}: must be PATTERN=>NAME, such as 'backbone/(.*)=>\\1'."
+        )
     try:
         compiled = re.compile(pattern)
         # Python reports a group that is not there only where something matches.
@@ -166,7 +168,7 @@ def _rule(text: str) -> tuple[str, re.Pattern[str], str]:
             raise re.error(f"invalid group reference {wrong[0]}")
         compiled.sub(replacement, "")
     except re.error as error:
-        raise UsageError(f"--init_map={text}: {error}.") from error
+        raise UsageError(f"init_from: renaming {text}: {error}.") from error
     return text, compiled, replacement
 
 

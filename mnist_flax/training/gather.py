@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mnist_flax import data
-from mnist_flax.config.validation import validate
+from mnist_flax.config.validation import refuse_unknown, validate
 from mnist_flax.core.evaluation import Measure
 from mnist_flax.core.state import Tried, traced_once, try_task
 from mnist_flax.core.task import Spec, Task
@@ -76,6 +76,7 @@ def check(config: ConfigDict, given: bool = False) -> None:
     validate(
         config,
         others=(
+            refuse_unknown,
             pretended_task,
             lambda c: find_observers(c.observers or ()),  # None is reported already
             lambda c: find_writers(c.writers or ()),

@@ -33,9 +33,9 @@ def refuse_lost_saves(workdir: Path, best: str) -> None:
     rows = read_rows(workdir)
     if rows and (not directory.is_dir() or _tell_of_a_save(workdir, rows, best)):
         raise UserError(
-            f"--workdir={workdir}: {METRICS_FILE} holds {len(rows)} rows of a run, up to step "
+            f"workdir={workdir}: {METRICS_FILE} holds {len(rows)} rows of a run, up to step "
             f"{max(row['step'] for row in rows)}, and checkpoints/ none of its saves. Put "
-            f"checkpoints/ back to go on, or start afresh with --workdir={workdir}-new, or remove "
+            f"checkpoints/ back to go on, or start afresh with workdir={workdir}-new, or remove "
             f"{METRICS_FILE} on purpose."
         )
 

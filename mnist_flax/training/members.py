@@ -43,7 +43,7 @@ def member_paths(members: Sequence[str]) -> list[Path]:
     if not found:
         raise UsageError(
             f"{_FIELD}: names no run. Name the workdirs of finished classifications: "
-            "--config.task.members=\"('runs/a', 'runs/b')\", or a glob: \"('runs/sweep/seed=*',)\""
+            "config.task.members=\"('runs/a', 'runs/b')\", or a glob: \"('runs/sweep/seed=*',)\""
         )
     resolved = [path.resolve() for path in found]
     for place, path in enumerate(found):
@@ -61,7 +61,7 @@ def classification_of(path: Path, which: str, field: str) -> Restored:
     try:
         found = restore(path, which, {})
     except UserError as error:
-        told = str(error).removeprefix(f"--workdir={path}: ").replace("--checkpoint", "checkpoint")
+        told = str(error).removeprefix(f"workdir={path}: ")
         kind = UsageError if isinstance(error, UsageError) else UserError
         raise kind(f"{field}: {path}: {told}") from error
     if found.task.model is None or not is_classification(found):

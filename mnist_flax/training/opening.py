@@ -96,9 +96,9 @@ def opened(
         finished = is_finished(plan, at, state)
         if finished and plan.times.window:
             raise UsageError(
-                f"--profile={plan.times.window}: the run in {workdir} is finished, at step "
+                f"profile={plan.times.window}: the run in {workdir} is finished, at step "
                 f"{at.step:,}: no step is left, and nothing is profiled. Leave it out, train "
-                "longer, or name another --workdir."
+                "longer, or name another workdir."
             )
         plan.times.require_window(at.step)
         if finished:
@@ -128,7 +128,7 @@ def opened(
         if fitted:
             writer.event(at.step, "init_from", fitted)
         elif init_from:
-            console.say(f"--init_from={init_from.path} is left: the run goes on from its own save.")
+            console.say(f"init_from={init_from.path} is left: the run goes on from its own save.")
         yield Opened(state, at, checkpoints, writer, finished=False)
 
 
@@ -188,9 +188,9 @@ def refuse_other_measure(workdir: Path, measure: Measure) -> None:
     was = known[-1] if known else ""
     if was and measure.digest and was != measure.digest:
         raise UserError(
-            f"--workdir={workdir}: its evaluations were measured with another network, SHA-256 "
+            f"workdir={workdir}: its evaluations were measured with another network, SHA-256 "
             f"{was[:16]}…, now {measure.digest[:16]}…: their numbers cannot be compared. Put "
-            f"that one back, or start afresh with --workdir={workdir}-new"
+            f"that one back, or start afresh with workdir={workdir}-new"
         )
 
 

@@ -88,5 +88,5 @@ def _saved(plan: Plan, workdir: Path, source: InitFrom | None) -> Outlook:
         f"Workdir: {workdir}, whose run would go on from step {step:,}.{changes_told(saved, here)}"
     )
     if source:
-        told.append(f"--init_from={source.path} is left: the run goes on from its own save.")
+        told.append(f"init_from={source.path} is left: the run goes on from its own save.")
     return Outlook(step, False, tuple(told))

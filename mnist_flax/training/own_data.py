@@ -23,14 +23,19 @@ def with_own_data(config: ConfigDict, workdir: Path, report: Callable[[str], Non
     unnamed = config.data.data_dir is None and config.data.name != sample.NAME
     recorded = _recorded(workdir) if unnamed else {}
     if recorded.get("dataset", {}).get("handed_in"):
-        raise UserError(handed_in.missing(f"--workdir={workdir} holds a run"))
+        raise UserError(
+            handed_in.missing(
+                f"workdir={workdir} holds a run",
+                "hand the same in again, data=(images, labels, eval_images, eval_labels)",
+            )
+        )
     own = _own_data_dir(recorded)
     if own is None:
         return config
     if not Path(own).expanduser().is_dir():
         raise UserError(
-            f"--workdir={workdir}: the data of its run were in {own}, which is not there. Put them "
-            "back, or say where they are with --config.data.data_dir=FOLDER"
+            f"workdir={workdir}: the data of its run were in {own}, which is not there. Put them "
+            "back, or say where they are with config.data.data_dir=FOLDER"
         )
     report(f"config.data.data_dir is not given: the data of this run are in {own}.")
     config = config.copy_and_resolve_references()
@@ -67,7 +72,7 @@ def where_they_were(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
         return "\n  (they were handed in: train(config, workdir, data=…))"
     told = ""
     if theirs["name"] != ours["name"]:
-        told += f"\n  (--config.data.name={theirs['name']} asks for the data that it was)"
+        told += f"\n  (config.data.name={theirs['name']} asks for the data that it was)"
     if theirs.get("data_dir", ours["data_dir"]) != ours["data_dir"]:
-        told += f"\n  (they were in --config.data.data_dir={theirs['data_dir']})"
+        told += f"\n  (they were in config.data.data_dir={theirs['data_dir']})"
     return told

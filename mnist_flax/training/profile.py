@@ -93,8 +93,8 @@ class _Trace:
             return
         except RuntimeError as error:
             raise UserError(
-                f"--profile={self._window}: JAX's profiler cannot start ({error}) One trace at a "
-                "time: end the other one, or leave --profile out."
+                f"profile={self._window}: JAX's profiler cannot start ({error}) One trace at a "
+                "time: end the other one, or leave profile out."
             ) from error
         self._at = self._window.first
 
@@ -109,7 +109,7 @@ class _Trace:
             return
         self._ended = True
         if self._at is None:
-            self._say(f"--profile={self._window}: the run did not come to these steps; no trace.")
+            self._say(f"profile={self._window}: the run did not come to these steps; no trace.")
             return
         steps = self._at - self._window.first
         try:

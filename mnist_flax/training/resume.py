@@ -83,8 +83,8 @@ def newest_whole(
         return metadata, state, damaged
     if damaged:
         raise UserError(
-            f"--workdir={workdir}: all {len(damaged)} checkpoints are damaged; nothing was "
-            f"changed. Start afresh with --workdir={workdir}-new"
+            f"workdir={workdir}: all {len(damaged)} checkpoints are damaged; nothing was "
+            f"changed. Start afresh with workdir={workdir}-new"
         )
     return None
 
@@ -103,8 +103,8 @@ def _newest_metadata(
     evaluations_matter = config.early_stopping_patience or config.plateau_patience
     if other_data and dataset.name == sample.NAME != config.data.name:
         raise UserError(
-            f"--workdir={workdir}: its run is on {theirs['name']}, {theirs['source']}, which is "
-            "not to be had now. Put it back, or name its place with --config.data.data_dir=FOLDER. "
+            f"workdir={workdir}: its run is on {theirs['name']}, {theirs['source']}, which is "
+            "not to be had now. Put it back, or name its place with config.data.data_dir=FOLDER. "
             + " ".join(dataset.notes)
         )
     harmful = {
@@ -122,15 +122,15 @@ def _newest_metadata(
         if other_data:
             rows += where_they_were(theirs, ours)
         raise UserError(
-            f"--workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
-            f"Undo the change to go on, or start afresh with --workdir={workdir}-new; add "
-            f"--init_from={workdir} to start from its parameters."
+            f"workdir={workdir} holds another run, saved at step {steps[-1]}:\n{rows}\n"
+            f"Undo the change to go on, or start afresh with workdir={workdir}-new; add "
+            f"init_from={workdir} to start from its parameters."
         )
     kept = sum(row["step"] <= metadata["step"] for row in read_rows(workdir))
     if kept < metadata.get("rows", 0):
         raise UserError(
             f"{workdir}/metrics.jsonl holds {kept} of the {metadata['rows']} rows that it had at "
-            f"step {steps[-1]}. Put it back, or start afresh with --workdir={workdir}-new"
+            f"step {steps[-1]}. Put it back, or start afresh with workdir={workdir}-new"
         )
     before, now = theirs.get("extra_eval_splits", {}), ours["extra_eval_splits"]
     both = before.keys() & now.keys()
@@ -169,9 +169,9 @@ def _refuse_other_draws(workdir: Path, trained_in: Mapping[str, Any]) -> None:
     for name, (old, new) in changes(trained_in, environment()).items():
         if name in DRAWS:
             raise UserError(
-                f"--workdir={workdir}: this run draws its random numbers with {name}={old}; here "
+                f"workdir={workdir}: this run draws its random numbers with {name}={old}; here "
                 f"it is {new}. Set {DRAWS[name]}={old} to go on, or start afresh with "
-                f"--workdir={workdir}-new"
+                f"workdir={workdir}-new"
             )
 
 

@@ -193,7 +193,7 @@ def _with_teacher(config: ConfigDict) -> tuple[ConfigDict, Taken]:
     if not name:
         raise UsageError(
             "config.task.teacher: names no run. Name the workdir of a finished classification, "
-            "such as an ensemble: --config.task.teacher=runs/ensemble"
+            "such as an ensemble: config.task.teacher=runs/ensemble"
         )
     path = expanded(name, "config.task.teacher")
     teacher = classification_of(path, which, "config.task.teacher")

@@ -125,8 +125,8 @@ def diverged(run: Run, at: Standing, state: TrainState, first: int | None = None
     saved = "none" if at.saved_step is None else f"step {at.saved_step}"
     advice = ""
     if "learning_rate" in rates:
-        advice = f" and, say, --config.optimizer.learning_rate={rates['learning_rate'] / 10:g}"
+        advice = f" and, say, config.optimizer.learning_rate={rates['learning_rate'] / 10:g}"
     message = f"The run diverged: NaN or infinity {where}{told}. Last good save: {saved}."
     span = {"first_step": first or at.step, "last_step": at.step}
     run.writer.record(at.step, "diverged", message, **span, **rates)
-    return UserError(f"{message} Start afresh with another --workdir{advice}")
+    return UserError(f"{message} Start afresh with another workdir{advice}")

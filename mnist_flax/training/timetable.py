@@ -114,7 +114,7 @@ class Timetable:
         if step >= self.total_steps:
             ahead, advice = "no steps", "Leave it out."
         raise UsageError(
-            f"--profile={self.window}: this start runs {ahead}, and the window is of "
+            f"profile={self.window}: this start runs {ahead}, and the window is of "
             f"{self.window.first + 1:,} to {self.window.last:,}. {advice}"
         )
 

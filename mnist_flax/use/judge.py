@@ -48,8 +48,8 @@ def judge_drawings(config: ConfigDict, dataset: Dataset, images: Images) -> Meas
     if not name:
         return Measure(
             "No judge: how good the drawings are is not measured, and nothing chooses a best save. "
-            "Train one with --config=fast995 and name its folder: "
-            "--config.task.judge=runs/fast995"
+            "Train one with the recipe fast995 and name its folder: "
+            "config.task.judge=runs/fast995"
         )
     judge = _restored(name, dataset)
     if len(images) < 2:
@@ -228,7 +228,7 @@ def _restored(name: str, dataset: Dataset) -> Restored:
     if not (folder / "config.json").is_file():
         raise UsageError(
             f"config.task.judge={name}: holds no run. Name the folder of a finished "
-            "classification, or go on without a judge: --config.task.judge="
+            "classification, or go on without a judge: config.task.judge=''"
         )
     try:
         judge = restore(folder, "latest", {})

@@ -103,7 +103,7 @@ def restore(workdir: Path, which: str, overrides: Mapping[str, Any]) -> Restored
     require_jax()
     config = _config(workdir, overrides)
     if not (workdir / "checkpoints").is_dir():
-        raise UserError(f"--workdir={workdir}: nothing is saved in it yet. Train first.")
+        raise UserError(f"workdir={workdir}: nothing is saved in it yet. Train first.")
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     try:
         step = checkpoints.find(which)
@@ -147,10 +147,10 @@ def _config(workdir: Path, overrides: Mapping[str, Any]) -> ConfigDict:
     try:
         config = ConfigDict(read_config(workdir)["config"])
     except ValueError as error:  # a field's name with a dot in it
-        raise UserError(f"{workdir}/config.json: {error}. Name another --workdir.") from error
+        raise UserError(f"{workdir}/config.json: {error}. Name another workdir.") from error
     if lacking := missing_fields(config):
         raise UserError(
-            f"--workdir={workdir}: its config.json lacks {first_of(lacking)}; another "
+            f"workdir={workdir}: its config.json lacks {first_of(lacking)}; another "
             "version of this package wrote it, and its checkpoints do not fit. Train afresh."
         )
     _refuse_modules_inside(workdir, config)

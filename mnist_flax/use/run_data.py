@@ -14,6 +14,7 @@ from mnist_flax.data.classes import with_classes_of
 from mnist_flax.data.dataset import Dataset
 from mnist_flax.errors import UserError
 from mnist_flax.use.restore import Restored, refuse_other_splits
+from mnist_flax.workdir.known_images import TRAINED_ON_FILE
 
 
 def with_eval_split(restored: Restored, split: str) -> Restored:
@@ -57,8 +58,19 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         config.fallback = "none"
         unnamed = config.data_dir is None and config.name == trained_on["name"]
         if trained_on.get("handed_in") and unnamed:
-            raise UserError(handed_in.missing(f"{restored.checkpoint} is of a run"))
+            size = ", ".join(map(str, restored.image_shape))
+            raise UserError(
+                handed_in.missing(
+                    f"{restored.checkpoint} is of a run",
+                    "restore(workdir).evaluate(images, labels) judges it: images uint8 [N, "
+                    f"{size}], labels whole numbers [N], 0 to {len(restored.class_names) - 1}",
+                )
+            )
     dataset = data.load(config, report, given)
+    if (restored.checkpoint.parents[2] / TRAINED_ON_FILE).exists():
+        # Whoever judges counts the very images (workdir/known_images.py) and says so.
+        notes = tuple(note for note in dataset.notes if note != dataset.overlap)
+        dataset = replace(dataset, notes=notes)
     if config.resplit is not None and dataset.fingerprint != trained_on["fingerprint"]:
         if dataset.name == trained_on["name"]:
             raise UserError(
@@ -72,7 +84,7 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         todo = "Hand those in."
         if dataset.data_dir:
             todo = (
-                "Put those back, or have it judged on these with --config.data.data_dir="
+                "Put those back, or have it judged on these with config.data.data_dir="
                 f"{dataset.data_dir}"
             )
         raise UserError(
@@ -84,6 +96,6 @@ def load_data(restored: Restored, report: Callable[[str], None], given: Any = No
         raise UserError(
             f"{dataset.source}: images {list(shape)} of {classes} classes; the network in "
             f"{restored.checkpoint} takes {list(restored.image_shape)} and knows "
-            f"{len(restored.class_names)}. Choose other data with --config.data.…"
+            f"{len(restored.class_names)}. Choose other data with config.data.…"
         )
-    return with_classes_of(dataset, restored.class_names, "--config.data.…", report)
+    return with_classes_of(dataset, restored.class_names, "config.data.…", report)

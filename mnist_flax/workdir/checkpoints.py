@@ -94,7 +94,7 @@ class Checkpoints:
             return int(which)
         saved = ", ".join(map(str, steps)) or "none; train first"
         raise UsageError(
-            f"--checkpoint={which}: no such checkpoint in {self._directory}. Saved steps: {saved}. "
+            f"checkpoint={which}: no such checkpoint in {self._directory}. Saved steps: {saved}. "
             "Allowed: latest, best, or one of these steps."
         )
 
@@ -256,12 +256,12 @@ class Checkpoints:
             for step in saves.steps()
             if saves.path(step) != path
         ]
-        advice = "Start afresh with another --workdir."
+        advice = "Start afresh with another workdir."
         if others and self._to_train:
-            previous = "--config.on_damaged_checkpoint=previous"
+            previous = "config.on_damaged_checkpoint=previous"
             advice = f"To go on from step {max(others)}: {previous}"
         elif others:
-            advice = f"Take another: --checkpoint={max(others)}"
+            advice = f"Take another: checkpoint={max(others)}"
         return DamagedCheckpoint(
             f"{path}: this checkpoint is damaged ({reason}). Nothing was changed. {advice}", path
         )

@@ -56,8 +56,8 @@ def read_config(workdir: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: not found, so no run was started in --workdir={workdir}. "
-            "Train first, or name its folder with --workdir=…"
+            f"{path}: not found, so no run was started in {workdir}. "
+            "Train first, or name the workdir of a run."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
@@ -65,5 +65,5 @@ def read_config(workdir: Path) -> dict[str, Any]:
             "which is in every checkpoint, too."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise UserError(f"{path}: holds no config of a run. Name another --workdir.")
+        raise UserError(f"{path}: holds no config of a run. Name another workdir.")
     return old_runs.today_config(content)

@@ -44,7 +44,7 @@ class Known(NamedTuple):
                 f"{self.chosen_on:,} of these {self.images:,} images were used to choose this save "
                 "as the best: the figures may look better than the network is. Judge it on others "
                 "(config.data.select_split holds some out to choose), or judge "
-                "--checkpoint=latest, which was not chosen."
+                "the latest save, which was not chosen."
             )
         return said
 

@@ -79,11 +79,11 @@ def _taken(workdir: Path) -> UserError:
     holder = workdir / _HOLDER
     who = holder.read_text() if holder.exists() else "another process"
     return UserError(
-        f"--workdir={workdir}: {who} trains in it. Wait for it, stop it, or name another --workdir."
+        f"workdir={workdir}: {who} trains in it. Wait for it, stop it, or name another workdir."
     )
 
 
 def _not_writable(workdir: Path, why: str) -> UserError:
     return UserError(
-        f"--workdir={workdir}: cannot be written ({why}). Name a folder of yours with --workdir=…"
+        f"workdir={workdir}: cannot be written ({why}). Name a folder of yours as the workdir."
     )

@@ -172,7 +172,7 @@ class Saves:
             raise UserError(
                 f"{self.path(step)} belongs to another model or optimizer:\n"
                 + "\n".join(faults)
-                + "\nUse the code and config that wrote it, or another --workdir."
+                + "\nUse the code and config that wrote it, or another workdir."
             )
         args = load_library().args
         wanted = args.Composite(state=args.StandardRestore(jax.tree.map(_target, form)))

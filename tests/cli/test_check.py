@@ -116,7 +116,7 @@ def test_a_run_that_would_be_refused(launch: Launch, digits: Path, stopped: Path
         done = asked(launch, digits, f"--workdir={stopped}")
     assert done.returncode == 1
     assert f"Error: --workdir={stopped}: process {os.getpid()} on " in done.stderr
-    assert "another --workdir. Its newest save is that of step 17.\n" in done.stderr
+    assert "another workdir. Its newest save is that of step 17.\n" in done.stderr
     assert asked(launch, digits, f"--workdir={TESTS / 'tiny.py'}").returncode == 1
     assert contents(stopped) == before
 
@@ -135,7 +135,7 @@ def test_a_damaged_save_is_told_and_stays(
     before = contents(run)
     done = asked(launch, digits, f"--workdir={run}")
     assert done.returncode == 1
-    assert "To go on from step 8: --config.on_damaged_checkpoint=previous" in done.stderr
+    assert "To go on from step 8: config.on_damaged_checkpoint=previous" in done.stderr
     previous = "--config.on_damaged_checkpoint=previous"
     done = asked(launch, digits, f"--workdir={run}", previous)
     assert done.returncode == 0, done.stderr

@@ -190,3 +190,20 @@ def test_without_network_or_data_the_fallback_is_announced(launch: Launch, tmp_p
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "o.npz") as saved:
         assert len(saved["labels"]) == 7
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no SIGPIPE")
+@pytest.mark.parametrize("asked", [("--help",), ("--version",), ("--config=tutorial", "--wrong")])
+def test_a_reader_that_leaves_is_no_error(asked: tuple[str, ...]) -> None:
+    """As `| head -3` does. The status is that of a program which SIGPIPE ends."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command, environment = launch_command(*asked), launch_environment()
+    done = subprocess.run(
+        command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    if asked[-1] == "--wrong":  # what is wrong is said as ever
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    else:
+        assert (done.returncode, done.stderr) == (141, "")

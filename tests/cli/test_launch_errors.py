@@ -36,6 +36,25 @@ FLAG_FAULTS = {
         ["--config.data.shufle=true"],
         ["--config.data.shufle: no such field. Did you mean 'data.shuffle'?"],
     ),
+    "an unknown section, beside other faults": (
+        [
+            "--config.modle.x=1",
+            "--config.seed",
+            "3",
+            "--config.batch_size=0",
+            "--config.data.shuffle",
+            "--config.model.name=tutorail",
+        ],
+        [
+            "--config.modle.x: no such field. Did you mean 'model'?",
+            "config.batch_size=0: must be at least 1.",
+            "config.model.name='tutorail': unknown. Did you mean 'tutorial'? Known: compact, ",
+        ],
+    ),
+    "an unknown field of an unknown section": (
+        ["--config.optimiser.name=sgd"],
+        ["--config.optimiser.name: no such field. Did you mean 'optimizer.name'?"],
+    ),
     "a whole section": (
         ["--config.data=3"],
         ["--config.data: no such field. It is a section; set data.balance or another."],
@@ -58,17 +77,46 @@ FLAG_FAULTS = {
     ),
     "both durations": (
         ["--config.num_steps=3", "--config.num_epochs=2"],
-        ["--config.num_steps=3 and --config.num_epochs=2: give one of the two."],
+        ["config.num_steps=3 and config.num_epochs=2: give one of the two."],
     ),
-    "an unknown mode": (["--mode=trian"], ["flag --mode=trian: value should be one of"]),
-    "an unknown flag": (["--wrokdir=x"], ["Unknown command line flag 'wrokdir'. Did you mean"]),
+    "an unknown mode": (
+        ["--mode=trian"],
+        [
+            "--mode=trian: must be train, sweep, check, eval, predict, report, sample, serve or "
+            "export. Did you mean 'train'?"
+        ],
+    ),
+    "an unknown flag": (
+        ["--wrokdir=x"],
+        ["--wrokdir: no such flag. Did you mean 'workdir'? See --help."],
+    ),
+    "a flag that is like none": (["--colour=x"], ["--colour: no such flag. See --help."]),
+    "no whole number": (["--jobs=two"], ["--jobs=two: must be a whole number, at least 1."]),
+    "a number that is too small": (
+        ["--count=0"],
+        ["--count=0: must be a whole number, at least 1."],
+    ),
+    "a number that is too large": (
+        ["--port=70000"],
+        ["--port=70000: must be a whole number, at least 0 and at most 65,535."],
+    ),
+    "neither true nor false": (["--report=x"], ["--report=x: must be true or false."]),
+    "false, and a value": (["--nocenter=3"], ["--nocenter=3 does not take an argument. See"]),
+    "a value that is missing": (["--workdir"], ["Missing value for flag --workdir. See --help."]),
     "a flag of another mode": (
         ["--checkpoint=best"],
-        ["--checkpoint: --mode=train takes no such thing here; see --help."],
+        ["--checkpoint: is for --init_from, which is not given. Leave it out."],
+    ),
+    "flags of other modes": (
+        ["--seeds=1", "--output=x.png"],
+        [
+            "--output: is for --mode=predict and sample, not for --mode=train. Leave it out, or ",
+            "--seeds: is for --mode=sweep, not for --mode=train. Leave it out, or change the mode.",
+        ],
     ),
     "an argument that training does not take": (
         ["7.png"],
-        ["the argument '7.png': --mode=train takes no such thing here; see --help."],
+        ["the argument '7.png': --mode=predict takes files, and --mode=train takes none. Leave "],
     ),
 }
 
@@ -122,12 +170,12 @@ CONFIG_FILES = {
     "unknown field": (
         "from mnist_flax.config import default_config\n"
         "def get_config():\n    config = default_config()\n    config.batchsize = 3\n",
-        "line 4: AttributeError",
+        "line 4: config.batchsize=3: no such field. Did you mean 'batch_size'?",
     ),
     "wrong type": (
         "from mnist_flax.config import default_config\n"
         "def get_config():\n    config = default_config()\n    config.seed = 'x'\n",
-        "line 4: TypeError",
+        "line 4: config.seed='x': must be a whole number.",
     ),
     "missing import": ("import a_module_that_is_not_there\n", "line 1: ModuleNotFoundError"),
     "no get_config": ("x = 1\n", "get_config"),
@@ -137,7 +185,11 @@ CONFIG_FILES = {
         "    config.optimizer = ConfigDict({'name': 'adam'})\n    return config\n",
         "has no config.optimizer.learning_rate: start from default_config()",
     ),
-    "a dict": ("def get_config():\n    return {}\n", "returned a dict"),
+    "a dict": ("def get_config():\n    return {}\n", "get_config() returns dict {}: return what"),
+    "nothing": (
+        "from mnist_flax.config import default_config\ndef get_config():\n    default_config()\n",
+        "--config=mine.py: get_config() returns nothing: end it with `return config`.",
+    ),
 }
 
 
@@ -146,9 +198,11 @@ def test_config_files(called: Launch, tmp_path: Path, name: str) -> None:
     text, expected = CONFIG_FILES[name]
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
-    lines = _lines(called("--config=mine.py"), status=2)
+    done = called("--config=mine.py")
+    lines = _lines(done, status=2)
     assert len(lines) == 1
     assert expected in lines[0]
+    assert "WARNING" not in done.stderr
 
 
 def test_an_unknown_variant_and_a_missing_config(launch: Launch) -> None:
@@ -222,14 +276,14 @@ def test_an_unknown_dataset(launch: Launch, tmp_path: Path) -> None:
 def test_a_workdir_that_is_a_file(launch: Launch, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     done = launch(TINY, f"--config.data.data_dir={digits}", "--workdir=file")
-    assert "--workdir=file: cannot be written" in _lines(done, status=1)[0]
+    assert "workdir=file: cannot be written" in _lines(done, status=1)[0]
     assert (tmp_path / "file").read_text() == "precious"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder nobody can write in")
 def test_a_workdir_that_cannot_be_written(launch: Launch, digits: Path) -> None:
     done = launch(TINY, f"--config.data.data_dir={digits}", "--workdir=/proc/run")
-    assert "--workdir=/proc/run: cannot be written" in _lines(done, status=1)[0]
+    assert "workdir=/proc/run: cannot be written" in _lines(done, status=1)[0]
 
 
 def test_a_workdir_in_which_another_process_trains(

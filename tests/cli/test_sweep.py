@@ -307,7 +307,7 @@ FAULTS = {
     "a flag of training": (
         None,
         ["--seeds=0", "--init_from=x"],
-        ["--init_from: --mode=sweep takes no such thing here"],
+        ["--init_from: is for --mode=train and check, not for --mode=sweep"],
     ),
     "every value of every point": (
         "return grid({'batch_size': (6, 0, 'many'), 'num_step': (1,), 'seed': (0, 1)})",

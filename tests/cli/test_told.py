@@ -128,7 +128,7 @@ def test_pictures_of_no_ink_and_of_another_size(tmp_path: Path) -> None:
         assert_told(error.value, tmp_path / "a.png")
     with pytest.raises(UserError) as error:
         read_pictures([tmp_path / "a.png"], shape=(32, 32, 3))
-    assert_told(error.value, "--center=true")
+    assert_told(error.value, "center=true")
 
 
 def test_a_line_for_each_of_several_pictures(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_steps_and_epochs_replace_each_other(field: str, other: str) -> None:
 
 
 def test_steps_and_epochs_cannot_both_be_given() -> None:
-    with pytest.raises(UsageError, match=r"num_steps=7 and --config\.num_epochs=2: give one"):
+    with pytest.raises(UsageError, match=r"num_steps=7 and config\.num_epochs=2: give one"):
         overridden(recipe(), {"num_steps": 7, "num_epochs": 2})
 
 

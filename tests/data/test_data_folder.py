@@ -121,7 +121,7 @@ def test_another_size_names_the_first_file_that_differs(own):
     path = picture(own / "train/cat/c.png", size=(5, 2))
     picture(own / "train/dog/z.png", size=(7, 2))
     want = f"{path} is 5x2 grey, but train/cat/a.png is 3x2 grey. Make all alike, or "
-    assert refusal(own) == f"{want}have them scaled to one size, as with --config.data.resize=28."
+    assert refusal(own) == f"{want}have them scaled to one size, as with config.data.resize=28."
 
 
 def test_one_colour_picture_among_grey_ones(own):

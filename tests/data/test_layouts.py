@@ -100,9 +100,7 @@ def test_of_torchvisions_folders_the_one_of_the_name_is_read(tmp_path):
     assert "holds data in FashionMNIST/, MNIST/: name one of these folders." in refusal(tmp_path)
     shutil.rmtree(tmp_path / "MNIST")
     told = refusal(tmp_path, name="mnist")
-    assert told.endswith(
-        "holds FashionMNIST/ alone. For that give --config.data.name=fashion_mnist"
-    )
+    assert told.endswith("holds FashionMNIST/ alone. For that give config.data.name=fashion_mnist")
 
 
 def test_two_folders_below_are_not_searched(tmp_path):
@@ -449,7 +447,7 @@ def test_pictures_of_mixed_sizes_are_scaled_if_that_is_asked_for(tmp_path):
     write_sizes(tmp_path)
     told = refusal(tmp_path)
     assert told.startswith(f"{tmp_path / 'train/cat/1.png'} is 30x40 grey, but train/cat/0.png is")
-    assert told.endswith("or have them scaled to one size, as with --config.data.resize=28.")
+    assert told.endswith("or have them scaled to one size, as with config.data.resize=28.")
     dataset = load(tmp_path, resize=28)
     assert dataset.train.images.shape == (3, 28, 28, 1)
     assert dataset.train.images.mean((1, 2, 3)).tolist() == [0, 10, 20]

@@ -203,7 +203,7 @@ def test_colour_pictures_for_a_network_for_colours(tmp_path):
 
 def test_center_true_is_for_mnist_networks_only(tmp_path):
     with pytest.raises(
-        UsageError, match="this network takes 32x32x3: use --center=false, or leave"
+        UsageError, match="this network takes 32x32x3: use center=false \\(AS_IS\\), or leave"
     ):
         read_pictures([tmp_path / "any.png"], shape=(32, 32, 3))
 

@@ -100,7 +100,9 @@ def test_a_run_that_kept_none_goes_by_its_datas_name() -> None:
 
 @pytest.mark.parametrize("kept", [{}, {"layout": "round", "ground": "dark"}, {"layout": "size"}])
 def test_a_preparation_that_is_not_known_is_one_line(kept: dict) -> None:
-    with pytest.raises(UserError, match=r"^dataset\.preparation=.* Use --center=true or") as error:
+    with pytest.raises(
+        UserError, match=r"^dataset\.preparation=.* Say what is to be done: DIGIT"
+    ) as error:
         of_run({"name": "mnist", "preparation": kept})
     assert "\n" not in str(error.value)
 

@@ -76,7 +76,7 @@ def test_nothing_is_detected(digits: Path, tmp_path: Path) -> None:
     ("more", "says"),
     [
         (("--distributed=manual",), "--coordinator is missing"),
-        (("--coordinator=here:1",), "--coordinator: --mode=train takes no such thing here"),
+        (("--coordinator=here:1",), "--coordinator: is for --distributed=manual"),
         (
             ("--distributed=manual", "--coordinator=here", "--num_processes=2", "--process_id=0"),
             "--coordinator=here: must be HOST:PORT",
@@ -85,7 +85,7 @@ def test_nothing_is_detected(digits: Path, tmp_path: Path) -> None:
             ("--distributed=manual", "--coordinator=here:1", "--num_processes=2", "--process_id=2"),
             "--process_id=2: must be below --num_processes=2",
         ),
-        (("--join_seconds=9",), "--join_seconds: --mode=train takes no such thing here"),
+        (("--join_seconds=9",), "--join_seconds: is for --distributed=auto and manual"),
     ],
 )
 def test_flags_that_do_not_go_together(

@@ -239,7 +239,9 @@ def test_other_runs_on_the_same_images_and_on_others(
     train(tiny_config, tmp_path / "others")
     restored = restore(tmp_path / "others", "latest", {})
     other = (tmp_path / "others", restored, load_data(restored, print).eval)
-    with pytest.raises(UserError, match=r"--compare=\S+others: .* other images .*; 30 images\)"):
+    with pytest.raises(
+        UserError, match=r"The run \S+others to compare with: .* other images .*; 30 images\)"
+    ):
         write_and_read(workdir, others=[other])
     assert len(Page(workdir / "report/index.html").tables["compared"]) == 4  # the earlier report
 

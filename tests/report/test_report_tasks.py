@@ -160,13 +160,15 @@ def test_a_comparison_needs_classes_on_both_sides(
     assert done.returncode == 2
     told = "tells on which images two runs name the right class; the task 'tiny_degrees:degrees' "
     told += "predicts no classes. Leave it out."
-    assert done.stderr.splitlines()[-1] == f"Error: --compare={classified}: {told}"
+    assert (
+        done.stderr.splitlines()[-1] == f"Error: The run {classified} to compare with: this {told}"
+    )
     assert (turned / "report/index.html").read_bytes() == before
     other = restore(turned, "latest", {})
     others = [(turned, other, load_data(other, print).eval)]
     with pytest.raises(UsageError) as error:
         write_and_read(classified, others=others)
-    assert str(error.value) == f"--compare={turned}: {told}"
+    assert str(error.value) == f"The run {turned} to compare with: this {told}"
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_a_port_that_is_taken_is_one_line(launch: Callable, trained: Path) -> No
         done = launch(f"--workdir={trained}", "--mode=serve", f"--port={port}")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"Error: --host=127.0.0.1 --port={port}: cannot be bound (Address ")
+    assert last.startswith(f"Error: host=127.0.0.1, port={port}: cannot be bound (Address ")
     assert len(last) < 300
 
 
@@ -91,8 +91,8 @@ def test_a_port_that_is_taken_is_one_line(launch: Callable, trained: Path) -> No
     ("flags", "told"),
     [
         (("--port=65536",), "--port"),
-        (("--split=test",), "--split: --mode=serve takes no such thing"),
-        (("a.png",), "'a.png': --mode=serve takes no such thing"),
+        (("--split=test",), "--split: is for --mode=predict, not for --mode=serve"),
+        (("a.png",), "'a.png': --mode=predict takes files, and --mode=serve takes none"),
     ],
 )
 def test_wrong_flags_are_told(
@@ -140,6 +140,5 @@ def test_a_missing_extra_is_one_line(trained: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: --mode=serve: No module named 'uvicorn'. Install it with "
-        "pip install -e '.[serve]'.\n"
+        "Error: serve: No module named 'uvicorn'. Install it with pip install -e '.[serve]'.\n"
     )

@@ -60,6 +60,15 @@ RAISE_LINE = raises.__code__.co_firstlineno + 2
 no_function = 7
 
 
+def three(event: str, step: int, row: Mapping[str, Any]) -> None: ...
+
+
+def five(event: str, step: int, row: Mapping[str, Any], context: Context, more: int) -> None: ...
+
+
+def any_number(event: str, *others: Any, more: int = 0) -> None: ...
+
+
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     SEEN.clear()
@@ -149,7 +158,11 @@ def test_a_writer_that_fails_is_left_out_until_the_next_start(written, tmp_path,
     )
     assert row["writer"] == f"{__name__}:raises"
     said = capsys.readouterr().err.splitlines()
-    assert row["message"] in said
+    assert said.count(row["message"]) == 1
+    assert said[-1] == (  # where who comes back hours later sees it
+        f"config.writers: '{__name__}:raises' was left out from step 10 on: {__file__}, line "
+        f"{RAISE_LINE}: ValueError: no such chat."
+    )
     assert said.index(row["message"]) > max(
         number for number, line in enumerate(said) if line.startswith("step     10/40")
     )
@@ -279,6 +292,32 @@ def test_all_wrong_names_are_told_before_anything_begins(written, tmp_path) -> N
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("field", ["writers", "observers"])
+def test_how_they_are_called_is_checked_with_all_else(written, field, tmp_path) -> None:
+    written[field] = (three, any_number, five)
+    written.batch_size = 0
+    with pytest.raises(UsageError) as caught:
+        train(written, tmp_path / "run")
+    size, first, second = str(caught.value).splitlines()
+    assert size == "config.batch_size=0: must be at least 1."
+    assert first.startswith(f"config.{field}: '{__name__}:three' takes (event: str, step: int, row")
+    assert first.endswith(
+        ", and is called with (event, step, row, context): too many positional arguments."
+    )
+    assert second.startswith(f"config.{field}: '{__name__}:five' takes (event")
+    assert second.endswith("missing a required argument: 'more'.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_function_is_as_good_as_its_name(written, tmp_path) -> None:
+    written.writers = (remember,)
+    written.num_steps = 1
+    train(written, tmp_path / "run")
+    assert told()[0] == ("started", 0)
+    saved = json.loads((tmp_path / "run/config.json").read_text())["config"]
+    assert saved["writers"] == [f"{__name__}:remember"]
+
+
 MINE = """
 def mine(event, step, row, context):
     if event == "saved" and step == 2:
@@ -311,7 +350,10 @@ def test_from_the_command_line(command, tmp_path, on_fault: str, status: int) ->
     done = command(f"--config.on_writer_fault={on_fault}")
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
-    (fault,) = (line for line in done.stderr.splitlines() if "config.writers: 'mine:mine'" in line)
+    fault, *again = (
+        line for line in done.stderr.splitlines() if "config.writers: 'mine:mine'" in line
+    )
+    assert len(again) == (on_fault == "drop")
     assert f"step 2: {tmp_path}{os.sep}mine.py, line 4: KeyError: 'no chat'." in fault
     last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
     if on_fault == "drop":

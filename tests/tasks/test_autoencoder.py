@@ -375,7 +375,10 @@ def test_it_is_exported_in_halves(run: Path, launch: Launch) -> None:
         (("--output=x.PNG", "--count=10001"), "--count=10001: a .PNG file takes up to 10,000."),
         (("--output=x.npz", "--count=1000000000"), "a .npz file takes up to 1,000,000."),
         (("--output=x.png", "--count=0"), "count"),
-        (("--output=x.png", "--split=test"), "--split: --mode=sample takes no such thing here"),
+        (
+            ("--output=x.png", "--split=test"),
+            "--split: is for --mode=predict, not for --mode=sample",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_told(run: Path, launch: Launch, flags: Any, told: str) -> None:

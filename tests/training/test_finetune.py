@@ -91,9 +91,9 @@ def test_a_run_that_goes_on_does_not_look_at_it(tiny_config, tmp_path, source, c
 
 
 def test_a_place_without_a_run_is_refused_and_nothing_is_begun(tiny_config, tmp_path, source):
-    with pytest.raises(UserError, match=r"^--init_from=.*nowhere: holds no run"):
+    with pytest.raises(UserError, match=r"^init_from=.*nowhere: holds no run"):
         started(tiny_config, tmp_path / "run", tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"--checkpoint=3: no such checkpoint .* Saved steps: "):
+    with pytest.raises(UsageError, match=r"checkpoint=3: no such checkpoint .* Saved steps: "):
         started(tiny_config, tmp_path / "run", source[0], "3")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
     assert int(restore(source[0], "latest", {}).state.step) == 16
@@ -160,7 +160,7 @@ def test_names_there_and_here(tiny_config, tmp_path, source, weights, kind):
     assert not np.array_equal(ours["logits"]["kernel"], theirs["logits"]["kernel"])
     (told,) = [row["message"] for row in events(tmp_path, "init_from")]
     assert ": 6. They are conv/bias as backbone/conv/bias, conv/kernel as backbone/conv" in told
-    assert " Left behind by --init_map: logits/bias, logits/kernel. New, or" in told
+    assert " Left behind by renaming: logits/bias, logits/kernel. New, or" in told
     assert "params/backbone/logits/kernel is float32[36, 10], there nothing" in told
     assert "params/head/kernel is float32[10, 10], there nothing" in told
 
@@ -188,12 +188,12 @@ def test_a_strangers_file_names_no_collections(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
-        ("conv", r"--init_map=conv: must be PATTERN=>NAME, such as 'backbone/\(\.\*\)=>"),
-        ("conv(=>x", r"--init_map=conv\(=>x: missing \)"),
-        (r"conv.*=>\1", r"--init_map=conv\.\*=>\\1: invalid group reference 1"),
-        ("cov/.*=>x", r"--init_map=cov/\.\*=>x: matches the whole of no name\. There are conv/"),
-        ("conv/=>x", r"--init_map=conv/=>x: matches the whole of no name"),
-        (".*=>x", r"--init_map: conv/bias and conv/kernel would both be called x here\."),
+        ("conv", r"init_from: renaming conv: must be PATTERN=>NAME, such as 'backbone/\(\.\*\)=>"),
+        ("conv(=>x", r"init_from: renaming conv\(=>x: missing \)"),
+        (r"conv.*=>\1", r"init_from: renaming conv\.\*=>\\1: invalid group reference 1"),
+        ("cov/.*=>x", r"init_from: renaming cov/\.\*=>x: matches the whole of no name\. There"),
+        ("conv/=>x", r"init_from: renaming conv/=>x: matches the whole of no name"),
+        (".*=>x", r"init_from: renaming: conv/bias and conv/kernel would both be called x\."),
     ],
 )
 def test_what_is_wrong_with_a_rule(tiny_config, tmp_path, source, rule, told):
@@ -224,4 +224,4 @@ def test_a_file_from_the_command_line(launch, tmp_path, weights, digits):
         *("--workdir=other", f"--init_from={weights}", "--checkpoint=best"),
     )
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "--checkpoint: --mode=train takes no such thing here" in refused.stderr
+    assert "--checkpoint: --init_from=" in refused.stderr

@@ -124,9 +124,9 @@ def test_it_goes_on_with_the_same_in_files_and_not_without_any(
     with pytest.raises(UserError) as error:
         train(config, tmp_path)
     assert str(error.value) == (
-        f"--workdir={tmp_path} holds a run: its data were handed in, train(config, workdir, "
-        "data=…). Hand the same in again from Python, or name data in files with "
-        "--config.data.data_dir=FOLDER"
+        f"workdir={tmp_path} holds a run: its data were handed in, train(config, workdir, "
+        "data=…). From Python hand the same in again, data=(images, labels, eval_images, "
+        "eval_labels); or name data in files with config.data.data_dir=FOLDER"
     )
     config.data.data_dir = str(digits)
     assert int(train(config, tmp_path).step) == 8
@@ -145,9 +145,12 @@ def test_what_a_command_says_that_cannot_have_them(
         done = launch(f"--workdir={handed}", f"--mode={mode}")
         assert done.returncode == 1
         (line,) = (line for line in done.stderr.splitlines() if line.startswith("Error: "))
-        assert line.endswith("is of a run: its data were handed in, train(config, workdir, data=…)."
-                             " Hand the same in again from Python, or name data in files with "
-                             "--config.data.data_dir=FOLDER")  # fmt: skip
+        assert line.endswith(
+            "is of a run: its data were handed in, train(config, workdir, data=…). From Python "
+            "restore(workdir).evaluate(images, labels) judges it: images uint8 [N, 8, 8, 1], "
+            "labels whole numbers [N], 0 to 9; or name data in files with "
+            "config.data.data_dir=FOLDER"
+        )
     tiny = f"--config={TESTS / 'tiny.py'}"
     done = launch(tiny, f"--workdir={handed}", "--mode=eval", f"--config.data.data_dir={digits}")
     assert done.returncode == 0, done.stderr

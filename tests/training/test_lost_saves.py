@@ -56,7 +56,7 @@ def assert_refused(config: ConfigDict, workdir: Path) -> None:
             train(config, workdir)
         assert contents(workdir) == before
     told = str(error.value)
-    assert told.startswith(f"--workdir={workdir}: metrics.jsonl holds ")
+    assert told.startswith(f"workdir={workdir}: metrics.jsonl holds ")
     assert "Put checkpoints/ back" in told
     assert "remove metrics.jsonl on purpose" in told
     assert "\n" not in told

@@ -85,8 +85,8 @@ def test_data_that_are_gone_are_told_with_their_place(own, tmp_path):
     with pytest.raises(UserError) as error:
         train(config, tmp_path / "run")
     assert str(error.value) == (
-        f"--workdir={tmp_path / 'run'}: the data of its run were in {folder}, which is not there. "
-        "Put them back, or say where they are with --config.data.data_dir=FOLDER"
+        f"workdir={tmp_path / 'run'}: the data of its run were in {folder}, which is not there. "
+        "Put them back, or say where they are with config.data.data_dir=FOLDER"
     )
     with pytest.raises(UserError, match=r"data_dir='.*/own' does not exist"):
         load_data(restore(tmp_path / "run", "latest", {}), str)
@@ -115,7 +115,7 @@ def test_data_that_have_changed_are_not_taken_for_the_runs_own(own, tmp_path):
     with pytest.raises(UserError, match="not the data of the run in") as error:
         load_data(restore(tmp_path / "run", "latest", {}), str)
     assert "\n" not in str(error.value)
-    assert str(error.value).endswith(f"--config.data.data_dir={folder}")
+    assert str(error.value).endswith(f" config.data.data_dir={folder}")
     asked = restore(tmp_path / "run", "latest", {"data.data_dir": str(folder)})
     assert len(load_data(asked, str).eval.labels) == 37  # what was told works
 
@@ -129,7 +129,7 @@ def test_without_config_json_other_data_are_told_with_the_place_of_the_runs_own(
     config.data.data_dir = str(other)
     with pytest.raises(UserError) as error:
         train(config, tmp_path / "run")
-    assert f"(they were in --config.data.data_dir={folder})" in str(error.value)
+    assert f"(they were in config.data.data_dir={folder})" in str(error.value)
 
 
 @pytest.mark.parametrize(

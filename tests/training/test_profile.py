@@ -112,14 +112,14 @@ def test_runs_that_go_on_inside_and_after_a_window(
     assert "Traced 6 of the 20 steps from 11 on: " in told
     assert len(shares(told)) == 10
     kept = (tmp_path / "metrics.jsonl").read_bytes()
-    with pytest.raises(UsageError, match=r"^--profile=10:30: this start runs the steps 17 to 40, "):
+    with pytest.raises(UsageError, match=r"^profile=10:30: this start runs the steps 17 to 40, "):
         train(tiny_config, tmp_path, profile=(10, 30))
     assert (tmp_path / "metrics.jsonl").read_bytes() == kept
     train(tiny_config, tmp_path, profile=(16, 40))
     assert traces(tmp_path) == ["10-30", "16-40"]
     assert_same_run(tmp_path, straight)
     with pytest.raises(
-        UsageError, match=r"^--profile=16:40: the run in .* is finished, at step 40: "
+        UsageError, match=r"^profile=16:40: the run in .* is finished, at step 40: "
     ):
         train(tiny_config, tmp_path, profile=(16, 40))
 
@@ -135,7 +135,7 @@ def test_of_a_finished_run_nothing_is_profiled(tiny_config: ConfigDict, tmp_path
 def test_a_window_beyond_the_run_is_refused_before_anything_is_made(
     tiny_config: ConfigDict, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"^--profile=30:41: .* the steps 1 to 40, .* from 0:40,"):
+    with pytest.raises(UsageError, match=r"^profile=30:41: .* the steps 1 to 40, .* from 0:40,"):
         train(tiny_config, tmp_path / "run", profile=(30, 41))
     assert not (tmp_path / "run").exists()
 
@@ -164,7 +164,7 @@ def test_a_run_that_ends_before_its_window_says_so(
 ) -> None:
     stop = (tmp_path / "checkpoints/latest/4").is_dir
     train(tiny_config, tmp_path, should_stop=stop, profile=(20, 25))
-    assert "--profile=20:25: the run did not come to these steps" in capsys.readouterr().err
+    assert "profile=20:25: the run did not come to these steps" in capsys.readouterr().err
     assert not (tmp_path / "profile").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_trace_that_cannot_be_written_costs_the_run_nothing(
 def test_another_trace_is_in_the_way(tiny_config: ConfigDict, tmp_path: Path) -> None:
     with (
         jax.profiler.trace(tmp_path / "mine"),
-        pytest.raises(UserError, match=r"^--profile=2:3: JAX's profiler cannot start "),
+        pytest.raises(UserError, match=r"^profile=2:3: JAX's profiler cannot start "),
     ):
         train(tiny_config, tmp_path / "run", profile=(2, 3))
 

@@ -258,7 +258,7 @@ def test_no_steps_are_for_a_task_that_trains_nothing() -> None:
 
 
 def test_an_ensemble_takes_no_other_start(ensemble: Path, runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--init_from=.*: the task 'ensemble' trains nothing"):
+    with pytest.raises(UsageError, match=r"init_from=.*: the task 'ensemble' trains nothing"):
         train(ensemble_config(runs / "seed=0"), tmp_path, init_from=InitFrom(runs / "seed=1"))
 
 

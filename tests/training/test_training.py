@@ -372,7 +372,7 @@ def test_a_harmful_change_stops_with_old_and_new_and_changes_nothing(tiny_config
         train(tiny_config, tmp_path)
     assert "optimizer.learning_rate: was 0.01, now 0.02" in str(caught.value)
     assert "seed: was 0, now 1" in str(caught.value)
-    assert f"--workdir={tmp_path}-new" in str(caught.value)
+    assert f"afresh with workdir={tmp_path}-new" in str(caught.value)
     after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert {p: b for p, b in after.items() if p.name not in (".holder", ".lock")} == {
         p: b for p, b in before.items() if p.name not in (".holder", ".lock")

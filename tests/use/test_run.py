@@ -154,7 +154,6 @@ def test_it_is_judged_as_the_command_judges(
     flags = (f"--config={TESTS / 'tiny.py'}", f"--workdir={run.workdir}", "--mode=eval")
     own, part = run.evaluate(), run.evaluate(split="train[:20]")
     assert capsys.readouterr().err.splitlines() == [
-        "train and eval share 20 images: the accuracy will look too good.",
         "20 of these 20 images were trained on: the figures look better than the network is.",
     ]
     assert [own.row()] == printed(launch(*flags))

@@ -194,7 +194,7 @@ def test_what_is_told_where_there_is_no_such_save(tmp_path: Path, reopen: Open, 
     with pytest.raises(UsageError) as error:
         checkpoints.find(which)
     assert str(error.value) == (
-        f"--checkpoint={which}: no such checkpoint in {tmp_path / 'checkpoints'}. "
+        f"checkpoint={which}: no such checkpoint in {tmp_path / 'checkpoints'}. "
         "Saved steps: 4, 7. Allowed: latest, best, or one of these steps."
     )
 
@@ -320,7 +320,7 @@ def test_damage_to_any_file_is_found_or_does_no_harm(
             found.add(path.relative_to(folder).parts[:2])
             told = str(error)
             assert told.startswith(f"{folder}: this checkpoint is damaged (")
-            assert told.endswith("To go on from step 3: --config.on_damaged_checkpoint=previous")
+            assert told.endswith("To go on from step 3: config.on_damaged_checkpoint=previous")
             assert "\n" not in told
         assert files(tmp_path) == harmed
         path.write_bytes(content)

@@ -45,7 +45,7 @@ def test_a_second_process_is_kept_out_and_told_who_is_in(
 ) -> None:
     with pytest.raises(UserError) as error, locked(tmp_path / "run"):
         pytest.fail("two in one folder")
-    assert str(error.value).startswith(f"--workdir={tmp_path}/run: process {holder.pid} on ")
+    assert str(error.value).startswith(f"workdir={tmp_path}/run: process {holder.pid} on ")
     assert "trains in it" in str(error.value)
 
 
@@ -84,7 +84,7 @@ def test_parents_are_created(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["file", "file/run"])
 def test_a_file_is_no_folder(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=rf"--workdir=\S*/{path}: cannot be written \("):  # noqa: SIM117
+    with pytest.raises(UserError, match=rf"^workdir=\S*/{path}: cannot be written \("):  # noqa: SIM117
         with locked(tmp_path / path):
             pytest.fail("entered a file")
     assert (tmp_path / "file").read_text() == "mine"
@@ -120,7 +120,7 @@ def test_the_config_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (None, "not found, so no run was started in --workdir={}. Train first"),
+        (None, "not found, so no run was started in {}. Train first"),
         ("", "cannot be read (Expecting value"),
         ('{"config": {"seed": 0', "cannot be read (Expecting"),
         ("[]", "holds no config"),
