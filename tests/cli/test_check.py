@@ -109,13 +109,13 @@ def test_a_run_that_would_be_refused(launch: Launch, digits: Path, stopped: Path
     before = contents(stopped)
     done = asked(launch, digits, f"--workdir={stopped}", "--config.seed=7")
     assert done.returncode == 1
-    assert f"Error: --workdir={stopped} holds another run, saved at step 17:" in done.stderr
+    assert f"Error: workdir={stopped} holds another run, saved at step 17:" in done.stderr
     assert "seed: was 0, now 7" in done.stderr
     assert json.loads(done.stdout)["seed"] == 7
     with filelock.FileLock(stopped / ".lock"):
         done = asked(launch, digits, f"--workdir={stopped}")
     assert done.returncode == 1
-    assert f"Error: --workdir={stopped}: process {os.getpid()} on " in done.stderr
+    assert f"Error: workdir={stopped}: process {os.getpid()} on " in done.stderr
     assert "another workdir. Its newest save is that of step 17.\n" in done.stderr
     assert asked(launch, digits, f"--workdir={TESTS / 'tiny.py'}").returncode == 1
     assert contents(stopped) == before

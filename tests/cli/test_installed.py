@@ -137,7 +137,7 @@ def test_what_a_name_stands_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for value, told in (
         (
             "speedrn:x",
-            "there is no recipe 'speedrn'. Did you mean 'speedrun'? There are adam, dcga",
+            "there is no recipe 'speedrn'. Did you mean 'speedrun'? There are adam, best",
         ),
         ("mine", "there is no recipe 'mine'. Did you mean 'mine.py'? There are adam, "),
         ("xyz", "there is no recipe 'xyz'. There are adam, "),

@@ -174,7 +174,7 @@ def test_a_field_may_be_added_where_fields_are_passed_on(
         assert done.returncode == 0, done.stderr
     done = launch("--config=own.py", "--workdir=run", "--config.seed=7", "--mode=eval")
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: config.seed=7: the run in run has 0, which this mode kee")
+    assert done.stderr.startswith("Error: config.seed=7: the run in run was trained with 0, ")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_by_default_it_stops_the_run_and_nothing_changes(config, tmp_path):
     newest = interrupted(config, tmp_path / "run")
     spoil(newest)
     before = contents(tmp_path / "run" / "checkpoints")
-    with pytest.raises(UserError, match=rf"^{newest}: .* damaged .* To go on from step 24: --con"):
+    with pytest.raises(UserError, match=rf"^{newest}: .* damaged .* To go on from step 24: con"):
         train(config, tmp_path / "run")
     assert contents(tmp_path / "run" / "checkpoints") == before
 

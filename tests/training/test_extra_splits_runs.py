@@ -257,14 +257,14 @@ def test_one_may_be_added_changed_and_left_out_of_a_run(
 def test_a_finished_run_stays_as_it_is(
     digits: Path, far: Path, launch: Launch, tmp_path: Path, capsys: Any
 ) -> None:
-    config = config_of(digits, {"seen": "train[:9]"}, num_steps=4)
-    train(config, tmp_path)
-    once = (tmp_path / "metrics.jsonl").read_bytes()
+    config, workdir = config_of(digits, {"seen": "train[:9]"}, num_steps=4), tmp_path / "run"
+    train(config, workdir)
+    once = (workdir / "metrics.jsonl").read_bytes()
     assert "Not evaluated" not in capsys.readouterr().err
     extra = {"seen": "train[:9]", "few": "test[:10]", "far": {"data_dir": str(far)}}
     config.data.extra_eval_splits = extra
-    train(config, tmp_path)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == once
+    train(config, workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == once
     told = capsys.readouterr().err
     assert "is finished" in told
     assert "Not evaluated: far, few. " in told
@@ -272,11 +272,11 @@ def test_a_finished_run_stays_as_it_is(
     flags = re.findall(r"^  (\w+), without training: (.*)$", told, re.MULTILINE)
     assert [name for name, _ in flags] == ["far", "few"]
     for (_, asked), count in zip(flags, (37, 10), strict=True):
-        done = launch(f"--config={TESTS / 'tiny.py'}", f"--workdir={tmp_path}", *shlex.split(asked))
+        done = launch(f"--config={TESTS / 'tiny.py'}", f"--workdir={workdir}", *shlex.split(asked))
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["examples"] == count
     config.data.extra_eval_splits["seen"] = "train[9:18]"  # others by the same name
-    train(config, tmp_path)
+    train(config, workdir)
     assert "Not evaluated: far, few, seen. " in capsys.readouterr().err
 
 

@@ -107,7 +107,7 @@ def test_a_run_on_mixed_splits_is_judged_on_its_own(tiny_config, tmp_path) -> No
     for split in ("train", "test[:5]"):  # cut from other images than the run was trained on
         with pytest.raises(UsageError, match=r"config\.data\.eval_split='.*this run has mixed its"):
             restore(tmp_path, "latest", {"data.eval_split": split})
-    with pytest.raises(UsageError, match=r"config\.data\.resplit=\d+: the run in .* has"):
+    with pytest.raises(UsageError, match=r"config\.data\.resplit=\d+: the run in .* was trained"):
         restore(tmp_path, "latest", {"data.resplit": 2})
 
 
