@@ -3,7 +3,7 @@
     python launch.py --config=configs/best.py
     python launch.py --config=configs/best.py:bfloat16    where the processor has units for it
     python launch.py --config=configs/best.py:quick       100 steps, for a look
-    python launch.py --config=configs/best.py:short --mode=sweep --seeds=0,1    what earns its place
+    python launch.py --config=configs/best.py:short --mode=sweep --seeds=0,1
 
 Five 3×3 convolutions (298,090 parameters): 28×28×1 → 32, pooled → 64, 64, pooled → 128, 128, pooled
 → 2,048 → 10, batch-norm and ReLU after each. Each time an image is seen it is drawn anew: an
@@ -11,9 +11,9 @@ elastic distortion of a third of the usual strength (Simard, Steinkraus and Plat
 shift by up to a pixel. 20 epochs with one cycle of the learning rate; an answer is the mean of five
 views.
 
-Everything was chosen on the 5,000 digits `train[55000:]`, which `short` holds out: there each
-change of the recipe is trained for three epochs. docs/ACCURACY.md has the table, and what the
-10,000 test digits said once it was chosen.
+Everything was chosen on the 5,000 digits `train[55000:]`. The last command holds them out, too, and
+trains each change of the recipe for three epochs: what earns its place? docs/ACCURACY.md has what
+was tried, and what the 10,000 test digits said in the end.
 """
 
 from typing import Any

@@ -95,25 +95,34 @@ class ThreeConv(nn.Module):
 
 
 class Compact(nn.Module):
-    """Three convolutions, pooled, normalised, then a ReLU: configs/speedrun.py, fast995.py."""
+    """Convolutions, pooled, normalised, then a ReLU: configs/speedrun.py, fast995.py, best.py."""
 
-    def __init__(self, strided_stem: bool) -> None:
-        """Makes the layers."""
+    def __init__(
+        self,
+        strided_stem: bool,
+        features: tuple[int, ...] = (16, 32, 64),
+        convolutions: tuple[int, ...] = (1, 1, 1),
+    ) -> None:
+        """Makes the layers; each of `convolutions` is a stage's, whose last one is pooled."""
         super().__init__()
-        stem = nn.Conv2d(1, 16, 5, 2, 2, bias=False)
-        first = stem if strided_stem else nn.Conv2d(1, 16, 3, padding=1, bias=False)
-        others = (nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in ((16, 32), (32, 64)))
-        self.convs = nn.ModuleList([first, *others])
-        self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in (16, 32, 64))
-        self.strided_stem = strided_stem
-        self.logits = nn.Linear(1024, 10)
+        sizes = [n for n, count in zip(features, convolutions, strict=True) for _ in range(count)]
+        entering = [1, *sizes[:-1]]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in zip(entering, sizes, strict=True)
+        )
+        if strided_stem:
+            self.convs[0] = nn.Conv2d(1, features[0], 5, 2, 2, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n) for n in sizes)
+        self.pooled = {sum(convolutions[: stage + 1]) for stage in range(len(features))}
+        self.pooled -= {1} if strided_stem else set()
+        self.logits = nn.Linear(16 * features[-1], 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Maps [B, 1, 28, 28] to logits [B, 10]."""
         x = images
-        for number, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+        for number, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True), start=1):
             x = conv(x)
-            if number or not self.strided_stem:
+            if number in self.pooled:
                 x = F.max_pool2d(x, 2, ceil_mode=True)
             x = F.relu(norm(x))
         return self.logits(x.flatten(1))
@@ -135,6 +144,7 @@ RECIPES = {  # network, optimizer, batch size, label smoothing
     "lenet_augmented": (lambda: LeNet(True, 0.5), _adam, 128, 0.0),
     "speedrun": (lambda: Compact(True), _adamw, 64, 0.05),
     "fast995": (lambda: Compact(False), _adamw, 128, 0.05),
+    "best": (lambda: Compact(False, (32, 64, 128), (1, 2, 2)), _adamw, 128, 0.05),
 }
 WAYS = ("channels_first", "channels_last", "channels_first_compiled", "channels_last_compiled")
 

@@ -65,7 +65,8 @@ def _train_all(
     if done:
         say(f"Finished before: {counted(done, 'run')}.")
     commands = {folder / run.name: run.command(launch, folder) for run in waiting}
-    faults = {}
+    faults: dict[str, str] = {}
+    fallbacks: set[str] = set()
     for event in run_pinned(commands, slots, lambda: stop.signal):
         if not isinstance(event, Ended):
             say(_begins(waiting[event].name, folder))
@@ -79,7 +80,17 @@ def _train_all(
         if fault:
             faults[run.name] = fault
         say(f"{line} ({done} of {len(swept.runs)})")
+        for fallback in _fallbacks(folder / run.name) - fallbacks:
+            say(fallback)
+            fallbacks.add(fallback)
     return faults
+
+
+def _fallbacks(path: Path) -> set[str]:
+    """Returns what a run said of data that took the place of those asked for."""
+    messages = (str(row.get("message", "")) for row in read_rows(path))
+    lines = {line for message in messages for line in message.splitlines()}
+    return {line for line in lines if line.startswith("Fallback:")}
 
 
 def _begins(name: str, folder: Path) -> str:

@@ -42,7 +42,7 @@ class Section(ConfigDict):
             raise WrongName(self._told(key, "")) from None
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what copy and pickle look for
+        if name.startswith("__"):  # what copying looks for
             raise AttributeError(name)
         return self[name]
 

@@ -247,7 +247,7 @@ def test_any_model_in_a_few_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "flags", "message"),
     [
-        ("throughput.py", ["--only=tutorail"], "--only=tutorail: there are adam, fast995, "),
+        ("throughput.py", ["--only=tutorail"], "--only=tutorail: there are adam, best, fast995, "),
         ("throughput.py", ["--torch_peer=x"], "--torch_peer: needs a --torch_python to run it"),
         ("scaling.py", ["--only=threads,bach"], "--only=bach: there are batch, images, threads"),
         ("any_model.py", ["--steps=0"], "--steps: '0' is no whole number from 1 on"),

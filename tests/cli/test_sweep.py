@@ -22,7 +22,7 @@ from tiny import get_config
 from mnist_flax.cli import sweep_plan, sweep_processes
 from mnist_flax.cli.flags import Launch
 from mnist_flax.cli.recipe import parse_overrides
-from mnist_flax.cli.sweep import _begins, result
+from mnist_flax.cli.sweep import _begins, _fallbacks, result
 from mnist_flax.cli.sweep_plan import Sweep, SweepRun, planned
 from mnist_flax.cli.sweep_processes import CONSOLE_FILE, Ended, find_slots, run_pinned
 from mnist_flax.config import diff, overridden
@@ -678,3 +678,13 @@ def test_points_may_differ_with_the_variant(
     done = launch(f"--config={asked}", "--mode=sweep")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"Error: {expected}: ")
+
+
+def test_a_fallback_of_its_runs_is_repeated(tmp_path: Path) -> None:
+    said = "Data: mnist_sample, 4,000 images.\nFallback: no mnist in x and no download."
+    messages = [{"event": "data", "message": said}, {"step": 1, "split": "train"}]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": 0, **row}) + "\n" for row in messages)
+    )
+    assert _fallbacks(tmp_path) == {"Fallback: no mnist in x and no download."}
+    assert _fallbacks(tmp_path / "none") == set()

@@ -436,7 +436,7 @@ def test_pictures_too_large_for_memory_name_the_stream(
 ) -> None:
     for module in ("folder", "tfds_records"):
         monkeypatch.setattr(f"mnist_flax.data.{module}.LARGEST", 100)
-    with pytest.raises(UserError, match=r"--config\.data\.stream=true"):
+    with pytest.raises(UserError, match=r"config\.data\.stream=true"):
         loaded(config_of(place, stream=False))
     assert loaded(config_of(place, stream=True)).streamed
 

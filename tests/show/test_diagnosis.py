@@ -41,7 +41,7 @@ def test_lost_classes_are_named_and_counted():
     told = lost_classes(np.array([1, 1, 1, 1, 1, 1]), labels, "abc")
     assert told == "Classes never predicted: a, c. 4 of 6 images belong to them."
     assert lost_classes(np.array([1] * 6), labels, "abc", relu_logits=True).endswith(
-        "--config.model.relu_logits=false, in a new --workdir, mends it."
+        "config.model.relu_logits=false, in a new workdir, mends it."
     )
     # A class that no image has is not lost.
     assert lost_classes(np.array([0, 0]), np.array([0, 0]), "abc") == ""

@@ -69,5 +69,5 @@ def test_classes_of_other_names_are_refused(trained, digits, tmp_path, names, to
     message = str(error.value)
     assert message.startswith(f"picture folders in {tmp_path}: its classes are ")
     assert told in message
-    assert message.endswith("Give them the same names, or choose other data with --config.data.…")
+    assert message.endswith("Give them the same names, or choose other data with config.data.…")
     assert "\n" not in message
