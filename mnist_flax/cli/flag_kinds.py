@@ -1,6 +1,6 @@
-"""Kinds of flags whose wrong values are told as a config's are: what is allowed, and what is near.
+"""Kinds of flags whose errors read as those of a config: what is allowed, and the nearest word.
 
-absl has the same kinds, and words for their faults that are its own.
+absl has the same kinds, with messages of its own.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""A config and its sections: what they refuse is told in one line, with the nearest names.
+"""A config and its sections: a wrong name or type is an error of one line, with the nearest names.
 
-ml_collections locks names and types, but its messages show all of a config. A function that is
-given where a name belongs is kept by its name, for a run that goes on must find it again.
+ml_collections refuses them, too, but its messages print the whole config. A function or class that
+is given in the place of a name is kept by its name, since a run that goes on must find it again.
 """
 
 import sys
@@ -14,12 +14,12 @@ from mnist_flax.config.registry import nearest
 from mnist_flax.errors import UsageError
 
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-# Modules that the next start has under no name, or under another's.
+# Modules that the next start does not find by their name.
 _RUN = {"__main__": "script", "config_config": "recipe"}  # so ml_collections calls a recipe
 
 
 class WrongName(UsageError, AttributeError, KeyError):
-    """There is no such field: what ml_collections raises of it, too, so that hasattr() works."""
+    """There is no such field. Also what ml_collections raises then, so that hasattr() works."""
 
     __str__ = Exception.__str__  # a KeyError shows its message as Python writes a text
 

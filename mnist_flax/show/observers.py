@@ -157,7 +157,7 @@ def first_predictions(event: str, step: int, row: Mapping[str, Any], context: Co
 
 
 def flat_loss(event: str, step: int, row: Mapping[str, Any], context: Context) -> None:
-    """Says so if the loss has not fallen when the first epoch ends that a hundred steps precede."""
+    """Says so if the loss has not fallen by the first end of an epoch after 100 steps."""
     if event == "epoch" and diagnosis.is_judged(row["epoch"], context.steps_per_epoch):
         num_classes = len(context.spec.class_names)
         # A last batch whose step was skipped has no loss.
