@@ -149,7 +149,9 @@ def test_the_public_names_are_listed_and_wait_for_nothing() -> None:
 
 
 # Commands that are shown as such, on a page or beside one, and what no flag of ours is.
-SPEAKS_OF_FLAGS = {"config.changes", "report.about", "report.repeat", "serve.app"}
+SPEAKS_OF_FLAGS = {
+    *("config.changes", "report.about", "report.repeat", "serve.app", "training.finished"),
+}
 
 
 @pytest.mark.parametrize("module", sorted(_modules()))

@@ -47,7 +47,7 @@ def _not_evaluated(plan: Plan, workdir: Path, step: int) -> list[str]:
     told = [f"Not evaluated: {', '.join(lacking)}. Nothing is added to a finished run's rows."]
     whole = plan.task.trains and step == plan.times.total_steps
     if whole and not length_matters(plan.config.schedule):
-        told[0] += f" --config.num_steps={step + 1} trains one step more and evaluates them, too."
+        told[0] += f" config.num_steps={step + 1} trains one step more and evaluates them, too."
     for name in lacking:
         if flags := _flags(plan.config.data, name):
             told.append(f"  {name}, without training: --mode=eval --checkpoint=latest {flags}")

@@ -268,7 +268,7 @@ def test_a_finished_run_stays_as_it_is(
     told = capsys.readouterr().err
     assert "is finished" in told
     assert "Not evaluated: far, few. " in told
-    assert " --config.num_steps=5 trains one step more" in told
+    assert " config.num_steps=5 trains one step more" in told
     flags = re.findall(r"^  (\w+), without training: (.*)$", told, re.MULTILINE)
     assert [name for name, _ in flags] == ["far", "few"]
     for (_, asked), count in zip(flags, (37, 10), strict=True):
