@@ -1,7 +1,9 @@
 """launch.py --mode=serve as a process, for tests. Not a test itself."""
 
 import contextlib
+import re
 import subprocess
+import threading
 from collections.abc import Iterator
 
 from conftest import launch_command, launch_environment
@@ -20,11 +22,15 @@ def served(*arguments: str, ready: str = READY) -> Iterator[tuple[subprocess.Pop
         text=True,
     )
     assert process.stderr is not None
+    patience = threading.Timer(120, process.kill)  # another line than this is waited for in vain
+    patience.start()
     try:
         lines = iter(process.stderr.readline, "")
-        said = next((line for line in lines if line.startswith(ready)), None)
+        said = next(filter(None, (re.match(rf"{ready}(\d+)", line) for line in lines)), None)
+        patience.cancel()
         assert said is not None, process.communicate()
-        yield process, int(said.removeprefix(ready).partition("/")[0])
+        yield process, int(said.group(1))
     finally:
+        patience.cancel()
         process.kill()
         process.communicate()

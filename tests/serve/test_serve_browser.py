@@ -156,7 +156,11 @@ def test_a_drawing_has_the_ground_of_the_pictures_that_were_trained_on(
     config.num_steps = 4
     config.data.data_dir = str(tmp_path / "data")
     train(config, tmp_path / "run")
-    with served(f"--workdir={tmp_path / 'run'}") as (_, port), sync_playwright() as playwright:
+    ready = "Draw a picture on http://127.0.0.1:"  # no class is called by a digit
+    with (
+        served(f"--workdir={tmp_path / 'run'}", ready=ready) as (_, port),
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.add_init_script(KEEP_WHAT_IS_SENT)
