@@ -9,7 +9,7 @@ import pytest
 from simulated import COUNTS, RECIPES, after, narrow, placed, plan_of  # noqa: F401
 
 from mnist_flax.core.state import traced_once, try_task
-from mnist_flax.tasks import autoencoder, classification, create_task, gan, networks
+from mnist_flax.tasks import adversaries, autoencoder, create_task, networks
 from mnist_flax.training.gather import Plan
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("narrow")]
@@ -20,8 +20,8 @@ def test_fifty_steps_are_those_of_one_device(name: str, monkeypatch: pytest.Monk
     with jax.enable_x64(True):
         # What is drawn is the same to the bit (test_devices.py), and need not be drawn here.
         plan = plan_of(name, 1, augment={"order": ()})
-        for module in (networks, classification, autoencoder, gan):
-            monkeypatch.setattr(module, "single_precision", lambda outputs: outputs, raising=False)
+        for module in (adversaries, autoencoder, networks):
+            monkeypatch.setattr(module, "single_precision", lambda outputs: outputs)
         plan = doubled(plan)
         told = {devices: after(placed(plan, devices), 50) for devices in COUNTS}
     for devices in COUNTS[1:]:
