@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
 from mnist_flax.core.task import Metric, Task
 from mnist_flax.workdir.rows import is_evaluation, is_extra
-
-_WIDTH = 5  # letters of 'train', the shortest that the column of splits is
 
 
 class Console:
@@ -33,7 +31,6 @@ class Console:
         self._total_steps = 0
         self._metrics: Mapping[str, Metric] = {}
         self._best = ""
-        self._width = _WIDTH
 
     def __enter__(self) -> Console:
         """Returns itself."""
@@ -70,17 +67,9 @@ class Console:
             with contextlib.suppress(OSError):
                 os.write(2, b"Ctrl-C: saving and leaving; once more leaves at once.\n")
 
-    def start(self, step: int, total_steps: int, task: Task, splits: Iterable[str] = ()) -> None:
-        """Opens the progress of a run that stands at step.
-
-        Args:
-          step: how many steps the state has behind it.
-          total_steps: of the run.
-          task: says how numbers are shown.
-          splits: names that rows will have, for which their column is made wide enough.
-        """
+    def start(self, step: int, total_steps: int, task: Task) -> None:
+        """Opens the progress of a run that stands at step; the task says how numbers are shown."""
         self._total_steps, self._metrics, self._best = total_steps, task.metrics, task.best
-        self._width = max([_WIDTH, *map(len, splits)])
         if self._rich.is_terminal and not self._silent:
             self._bar, self._bar_task = _live_bar(self._rich, step, total_steps)
 
@@ -99,15 +88,11 @@ class Console:
 
     def format(self, row: Mapping[str, Any]) -> str:
         """Returns the line of a row of the run that was started."""
-        return format_row(row, self._total_steps, self._metrics, self._best, self._width)
+        return format_row(row, self._total_steps, self._metrics, self._best)
 
 
 def format_row(
-    row: Mapping[str, Any],
-    total_steps: int,
-    metrics: Mapping[str, Metric],
-    best: str = "",
-    width: int = _WIDTH,
+    row: Mapping[str, Any], total_steps: int, metrics: Mapping[str, Metric], best: str = ""
 ) -> str:
     """Returns the console line of a training, an epoch's or an evaluation row.
 
@@ -116,10 +101,9 @@ def format_row(
       total_steps: of the run.
       metrics: the task's; shown are those that the row has.
       best: the metric that an epoch's row shows of its last batch.
-      width: letters of the longest split's name.
     """
     step = row["step"]
-    split = f"{row['split']:<{width}}"
+    split = f"{row['split']:<5}"
     share = step / total_steps if total_steps else 1  # of a run that trains nothing
     head = f"step {step:>6,}/{total_steps:,} {100 * share:5.1f} %  {split}"
     line = "  ".join(filter(None, [head, format_metrics(row, metrics)]))

@@ -11,7 +11,6 @@ import html
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,9 +75,9 @@ class NotebookConsole(Console):
     def interrupted(self) -> None:
         """Says nothing: a signal's handler must not send to the notebook, which may be sending."""
 
-    def start(self, step: int, total_steps: int, task: Task, splits: Iterable[str] = ()) -> None:
+    def start(self, step: int, total_steps: int, task: Task) -> None:
         """Opens the progress of a run that stands at step, with the rows up to there."""
-        super().start(step, total_steps, task, splits)
+        super().start(step, total_steps, task)
         self._rows = [row for row in read_rows(self._workdir) if "split" in row]
         self._started, self._step = True, step
         self._draw_soon()
@@ -119,11 +118,11 @@ class NotebookConsole(Console):
         if self._speed:
             left = clock((self._total_steps - self._step) / self._speed)
             done += f"  {self._speed:.1f}/s  ETA {left}"
-        last, width = {row["split"]: row for row in self._rows}, self._width
+        last = {row["split"]: row for row in self._rows}
         return [
             done,
             *(
-                f"{split:<{width}}  {format_metrics(row, self._metrics)}  at step {row['step']:,}"
+                f"{split:<6} {format_metrics(row, self._metrics)}  at step {row['step']:,}"
                 for split, row in last.items()
             ),
         ]

@@ -32,9 +32,8 @@ _CHUNK_SECONDS = 1.0
 
 def run_loop(run: Run, at: Standing, state: TrainState) -> TrainState:
     """Rows, evaluation, save, chunk: in this order, so that a row is on disk before its save."""
-    times, dataset = run.plan.times, run.plan.dataset
-    names = (dataset.chooses, *dataset.extra)
-    run.console.start(at.step, times.total_steps, run.plan.task, names)
+    times = run.plan.times
+    run.console.start(at.step, times.total_steps, run.plan.task)
     while True:
         if times.row_due(at.step) and at.window_open:
             state = _write_row(run, at, state)

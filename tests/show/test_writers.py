@@ -132,17 +132,6 @@ def test_elsewhere_than_on_a_terminal_lines_are_plain() -> None:
     ]
 
 
-def test_the_names_of_all_splits_have_one_column() -> None:
-    stream = io.StringIO()
-    with Console(stream) as console:
-        console.start(99, 1000, TASK, ["eval", "trained", "few"])
-        for row in (TRAIN, EVAL, EVAL | {"split": "trained"}, EVAL | {"split": "few"}):
-            console.row(row)
-    lines = stream.getvalue().splitlines()
-    assert len({line.index("loss") for line in lines}) == 1
-    assert "%  trained  loss" in lines[2]
-
-
 def test_on_a_terminal_a_bar_shows_where_the_run_is(terminal: Terminal) -> None:
     with Console(terminal) as console:
         console.start(40, 100, TASK)
